@@ -1,0 +1,268 @@
+"""What the user writes: `edgepack.toml`, or `[tool.edgepack]` in pyproject.toml, validated strictly.
+
+These models are the single source of the recipe's options: their defaults, their checks, the JSON Schema that
+editors complete from (`edgepack schema`) and the reference page `docs/recipe.md` come from here.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgepack.core.errors import RecipeError, did_you_mean
+
+FILE_NAME = "edgepack.toml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+S = TypeVar("S", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A table of the recipe: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class InputSection(Section):
+    """One input of the model."""
+
+    name: str = Field(default="input", description="Name of the input; becomes its name in the bundle's signature.")
+    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        description="Shape of one sample without the batch dimension, e.g. `[3, 224, 224]`.", min_length=1
+    )
+    dtype: Literal["float32"] = Field(
+        default="float32", description="Type of the values that the float model takes. float32 is the one supported today."
+    )
+    layout: Literal["CHW", "HWC", "any"] = Field(
+        default="any", description="What the dimensions mean: `CHW` or `HWC` for images, `any` for other tensors."
+    )
+
+
+class ModelSection(Section):
+    """The trained model."""
+
+    factory: str = Field(description="`module:function` that returns the float `torch.nn.Module`. Looked up beside the recipe first.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+    weights: str | None = Field(
+        default=None,
+        description="State dict to load: `.pt`/`.pth` (read with `weights_only=True`) or `.safetensors`; relative to the recipe, "
+        "or `package:file` for a file inside an installed package. Leave out if the factory loads its own weights.",
+    )
+    weights_key: str | None = Field(default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`.")
+    inputs: tuple[InputSection, ...] = Field(min_length=1, description="Inputs in the order of `forward`.")
+
+    @field_validator("factory")
+    @classmethod
+    def _factory_is_a_reference(cls, value: str) -> str:
+        if not _FACTORY.match(value):
+            raise ValueError(f"must look like 'module:function', got '{value}'")
+        return value
+
+    @field_validator("inputs")
+    @classmethod
+    def _input_names_differ(cls, value: tuple[InputSection, ...]) -> tuple[InputSection, ...]:
+        if len({spec.name for spec in value}) != len(value):
+            raise ValueError("two inputs have the same name")
+        return value
+
+
+class DataSection(Section):
+    """Where samples come from. Which other keys are allowed depends on the provider; see docs/data.md."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    provider: str = Field(description="Name of a sample provider: `npz`, `idx`, `image_folder`, `digits`, `python`.")
+    count: Annotated[int, Field(gt=0)] | None = Field(default=None, description="Use this many samples, drawn without replacement by `seed`. Default: all.")
+    seed: int = Field(default=0, description="Seed of that draw.")
+    sha256: str | None = Field(
+        default=None, description="Expected checksum of the provider's files, as `edgepack plan` prints it; a build with other data stops."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """The provider's own keys."""
+        return dict(self.model_extra or {})
+
+
+class DataSections(Section):
+    """The three roles of data. Each is a table, or the name of a file in `calibration/`."""
+
+    train: DataSection | str | None = Field(default=None, description="Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches.")
+    calibration: DataSection | str | None = Field(default=None, description="Samples from which ranges are measured. Default: the first 300 of `train`.")
+    evaluation: DataSection | str = Field(description="Labelled samples that judge the result. Never used for training.")
+
+
+class PreprocessStep(Section):
+    """One preprocessing step; `op` names it and the other keys are its options. See docs/data.md."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    op: str = Field(description="`grayscale`, `center_crop`, `resize`, `to_float`, `normalize` or `layout`.")
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class MetricSection(Section):
+    """How a result is judged."""
+
+    name: Literal["top1", "top5"] = Field(default="top1", description="Share of samples whose label is the largest (`top1`) or among the five largest (`top5`) outputs.")
+    output: str | None = Field(default=None, description="The output that is judged. Default: the first.")
+
+
+class CompressStep(Section):
+    """One compression step; `method` names it and the other keys are its options. See docs/methods.md."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str = Field(description="`prune_magnitude` or `quantize`.")
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class BudgetSection(Section):
+    """Limits that the finished bundle must keep; a limit left out is not checked."""
+
+    drop_points: float | None = Field(default=1.0, ge=0, description="Largest loss of the metric against the original model, in percentage points.")
+    size_bytes: int | None = Field(default=None, gt=0, description="Largest size of the model file.")
+    latency_p50_ms: float | None = Field(default=None, gt=0, description="Largest median latency of one inference on the machine that builds, in milliseconds.")
+    peak_memory_bytes: int | None = Field(default=None, gt=0, description="Largest peak resident memory of a process that loads and runs the model on the machine that builds.")
+
+
+class FidelitySection(Section):
+    """How far the exported model may be from the compressed one, on the same samples."""
+
+    top1_agreement_min: float = Field(default=0.995, ge=0, le=1, description="Smallest share of samples on which both predict the same class.")
+    mean_steps_max: float = Field(default=0.75, gt=0, description="Largest mean difference of the outputs, in output quantization steps.")
+    max_steps_max: float = Field(default=10.0, gt=0, description="Largest single difference of the outputs, in output quantization steps.")
+
+
+class ExportSection(Section):
+    """How the artifact meets the app."""
+
+    io_dtype: Literal["int8", "float32"] = Field(
+        default="int8", description="Type at the artifact's border: `int8` (the app quantizes) or `float32` (a QUANTIZE and a DEQUANTIZE inside)."
+    )
+    io_layout: Literal["model", "NHWC"] = Field(
+        default="model", description="Layout of image inputs at the border: the model's own, or `NHWC`, which Arm runtimes and cameras prefer."
+    )
+
+
+class BundleSection(Section):
+    """What the bundle says about itself."""
+
+    name: str = Field(description="Name of the bundle, e.g. `digits`.")
+    version: str = Field(default="0.1.0", description="Version of the bundle.")
+    description: str = Field(default="", description="One sentence for the person who receives it.")
+    author: str = Field(default="", description="Who made it.")
+    license: str = Field(default="", description="SPDX identifier of the model's licence.")
+    labels: tuple[str, ...] | str | None = Field(default=None, description="Class names in output order: a list, or a text file with one per line.")
+
+    @field_validator("name", "version")
+    @classmethod
+    def _is_a_file_name(cls, value: str) -> str:
+        if not _NAME.match(value):
+            raise ValueError(f"use letters, digits, '.', '_' and '-' only, got '{value}'")
+        return value
+
+
+class Recipe(Section):
+    """The whole recipe."""
+
+    bundle: BundleSection
+    model: ModelSection
+    data: DataSections
+    preprocess: tuple[PreprocessStep, ...] = Field(default=(), description="Steps from a raw sample to the model's input, in order.")
+    metric: MetricSection = MetricSection()
+    compress: tuple[CompressStep, ...] = Field(default=(), description="Compression steps, in order. None: the float model is exported.")
+    budget: BudgetSection = BudgetSection()
+    fidelity: FidelitySection = FidelitySection()
+    export: ExportSection = ExportSection()
+    targets: tuple[str, ...] = Field(default=("arm64",), min_length=1, description="Targets that `edgepack build` builds for when no `--target` is given.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice; the same seed gives the same bytes.")
+    threads: int | None = Field(default=None, gt=0, description="CPU threads of training and conversion. Default: the cores this process may use.")
+
+    @model_validator(mode="after")
+    def _quantize_comes_last(self) -> Recipe:
+        names = [step.method for step in self.compress]
+        if "quantize" in names[:-1]:
+            raise ValueError("compress: 'quantize' must be the last step: what follows would leave its grid")
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file, or from a folder that holds edgepack.toml or a pyproject.toml with [tool.edgepack].
+
+    Raises RecipeError with one line per mistake: file, key, what is wrong and the nearest known name.
+    """
+    file = find_recipe(path)
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise RecipeError(f"{file}: not valid TOML: {exc}") from exc
+    if file.name == "pyproject.toml":
+        content = content["tool"]["edgepack"]
+    return validate(Recipe, content, where=str(file))
+
+
+def find_recipe(path: Path) -> Path:
+    """The recipe's file. Raises RecipeError when there is none."""
+    if path.is_file():
+        return path
+    if (path / FILE_NAME).is_file():
+        return path / FILE_NAME
+    pyproject = path / "pyproject.toml"
+    if pyproject.is_file():
+        try:
+            if "edgepack" in tomllib.loads(pyproject.read_text(encoding="utf-8")).get("tool", {}):
+                return pyproject
+        except tomllib.TOMLDecodeError as exc:
+            raise RecipeError(f"{pyproject}: not valid TOML: {exc}") from exc
+    raise RecipeError(f"{path}: no recipe here; 'edgepack init' writes an {FILE_NAME}, or name one with --recipe FILE")
+
+
+def validate(model: type[S], content: Any, *, where: str) -> S:
+    """A validated section, or a RecipeError that lists every mistake with its place."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as exc:
+        lines = [f"{where}: {_explain(model, error)}" for error in exc.errors()]
+        raise RecipeError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"] if part not in ("DataSection", "str", "tuple[str, ...]"))
+    if error["type"] == "extra_forbidden":
+        *parents, key = error["loc"]
+        return f"{'.'.join(map(str, parents)) or 'top level'}: unknown key '{key}'{did_you_mean(str(key), _keys_at(model, parents))}"
+    if error["type"] == "missing":
+        return f"{location}: this key is required and missing"
+    shown = repr(error.get("input"))
+    message = error["msg"].removeprefix("Value error, ")
+    prefix = f"{location}: " if location else ""
+    return prefix + message + ("" if len(shown) > 80 or error["type"] == "value_error" else f", got {shown}")
+
+
+def _keys_at(model: type[BaseModel], parents: list[Any]) -> list[str]:
+    """The keys that a place in the recipe knows."""
+    for part in parents:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        found = _section_in(model.model_fields[part].annotation)
+        if found is None:
+            return []
+        model = found
+    return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _section_in(inner)) is not None:
+            return found
+    return None
