@@ -35,7 +35,8 @@ class InputSection(Section):
         description="Shape of one sample without the batch dimension, e.g. `[3, 224, 224]`.", min_length=1
     )
     dtype: Literal["float32"] = Field(
-        default="float32", description="Type of the values that the float model takes. float32 is the one supported today."
+        default="float32",
+        description="Type of the values that the float model takes. float32 is the one supported today.",
     )
     layout: Literal["CHW", "HWC", "any"] = Field(
         default="any", description="What the dimensions mean: `CHW` or `HWC` for images, `any` for other tensors."
@@ -45,14 +46,18 @@ class InputSection(Section):
 class ModelSection(Section):
     """The trained model."""
 
-    factory: str = Field(description="`module:function` that returns the float `torch.nn.Module`. Looked up beside the recipe first.")
+    factory: str = Field(
+        description="`module:function` that returns the float `torch.nn.Module`. Looked up beside the recipe first."
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
     weights: str | None = Field(
         default=None,
         description="State dict to load: `.pt`/`.pth` (read with `weights_only=True`) or `.safetensors`; relative to the recipe, "
         "or `package:file` for a file inside an installed package. Leave out if the factory loads its own weights.",
     )
-    weights_key: str | None = Field(default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`.")
+    weights_key: str | None = Field(
+        default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`."
+    )
     inputs: tuple[InputSection, ...] = Field(min_length=1, description="Inputs in the order of `forward`.")
 
     @field_validator("factory")
@@ -76,10 +81,13 @@ class DataSection(Section):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     provider: str = Field(description="Name of a sample provider: `npz`, `idx`, `image_folder`, `digits`, `python`.")
-    count: Annotated[int, Field(gt=0)] | None = Field(default=None, description="Use this many samples, drawn without replacement by `seed`. Default: all.")
+    count: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="Use this many samples, drawn without replacement by `seed`. Default: all."
+    )
     seed: int = Field(default=0, description="Seed of that draw.")
     sha256: str | None = Field(
-        default=None, description="Expected checksum of the provider's files, as `edgepack plan` prints it; a build with other data stops."
+        default=None,
+        description="Expected checksum of the provider's files, as `edgepack plan` prints it; a build with other data stops.",
     )
 
     def options(self) -> dict[str, Any]:
@@ -90,9 +98,16 @@ class DataSection(Section):
 class DataSections(Section):
     """The three roles of data. Each is a table, or the name of a file in `calibration/`."""
 
-    train: DataSection | str | None = Field(default=None, description="Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches.")
-    calibration: DataSection | str | None = Field(default=None, description="Samples from which ranges are measured. Default: the first 300 of `train`.")
-    evaluation: DataSection | str = Field(description="Labelled samples that judge the result. Never used for training.")
+    train: DataSection | str | None = Field(
+        default=None,
+        description="Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches.",
+    )
+    calibration: DataSection | str | None = Field(
+        default=None, description="Samples from which ranges are measured. Default: the first 300 of `train`."
+    )
+    evaluation: DataSection | str = Field(
+        description="Labelled samples that judge the result. Never used for training."
+    )
 
 
 class PreprocessStep(Section):
@@ -109,7 +124,10 @@ class PreprocessStep(Section):
 class MetricSection(Section):
     """How a result is judged."""
 
-    name: Literal["top1", "top5"] = Field(default="top1", description="Share of samples whose label is the largest (`top1`) or among the five largest (`top5`) outputs.")
+    name: Literal["top1", "top5"] = Field(
+        default="top1",
+        description="Share of samples whose label is the largest (`top1`) or among the five largest (`top5`) outputs.",
+    )
     output: str | None = Field(default=None, description="The output that is judged. Default: the first.")
 
 
@@ -127,28 +145,46 @@ class CompressStep(Section):
 class BudgetSection(Section):
     """Limits that the finished bundle must keep; a limit left out is not checked."""
 
-    drop_points: float | None = Field(default=1.0, ge=0, description="Largest loss of the metric against the original model, in percentage points.")
+    drop_points: float | None = Field(
+        default=1.0, ge=0, description="Largest loss of the metric against the original model, in percentage points."
+    )
     size_bytes: int | None = Field(default=None, gt=0, description="Largest size of the model file.")
-    latency_p50_ms: float | None = Field(default=None, gt=0, description="Largest median latency of one inference on the machine that builds, in milliseconds.")
-    peak_memory_bytes: int | None = Field(default=None, gt=0, description="Largest peak resident memory of a process that loads and runs the model on the machine that builds.")
+    latency_p50_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest median latency of one inference on the machine that builds, in milliseconds.",
+    )
+    peak_memory_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Largest peak resident memory of a process that loads and runs the model on the machine that builds.",
+    )
 
 
 class FidelitySection(Section):
     """How far the exported model may be from the compressed one, on the same samples."""
 
-    top1_agreement_min: float = Field(default=0.995, ge=0, le=1, description="Smallest share of samples on which both predict the same class.")
-    mean_steps_max: float = Field(default=0.75, gt=0, description="Largest mean difference of the outputs, in output quantization steps.")
-    max_steps_max: float = Field(default=10.0, gt=0, description="Largest single difference of the outputs, in output quantization steps.")
+    top1_agreement_min: float = Field(
+        default=0.995, ge=0, le=1, description="Smallest share of samples on which both predict the same class."
+    )
+    mean_steps_max: float = Field(
+        default=0.75, gt=0, description="Largest mean difference of the outputs, in output quantization steps."
+    )
+    max_steps_max: float = Field(
+        default=10.0, gt=0, description="Largest single difference of the outputs, in output quantization steps."
+    )
 
 
 class ExportSection(Section):
     """How the artifact meets the app."""
 
     io_dtype: Literal["int8", "float32"] = Field(
-        default="int8", description="Type at the artifact's border: `int8` (the app quantizes) or `float32` (a QUANTIZE and a DEQUANTIZE inside)."
+        default="int8",
+        description="Type at the artifact's border: `int8` (the app quantizes) or `float32` (a QUANTIZE and a DEQUANTIZE inside).",
     )
     io_layout: Literal["model", "NHWC"] = Field(
-        default="model", description="Layout of image inputs at the border: the model's own, or `NHWC`, which Arm runtimes and cameras prefer."
+        default="model",
+        description="Layout of image inputs at the border: the model's own, or `NHWC`, which Arm runtimes and cameras prefer.",
     )
 
 
@@ -160,7 +196,9 @@ class BundleSection(Section):
     description: str = Field(default="", description="One sentence for the person who receives it.")
     author: str = Field(default="", description="Who made it.")
     license: str = Field(default="", description="SPDX identifier of the model's licence.")
-    labels: tuple[str, ...] | str | None = Field(default=None, description="Class names in output order: a list, or a text file with one per line.")
+    labels: tuple[str, ...] | str | None = Field(
+        default=None, description="Class names in output order: a list, or a text file with one per line."
+    )
 
     @field_validator("name", "version")
     @classmethod
@@ -176,15 +214,29 @@ class Recipe(Section):
     bundle: BundleSection
     model: ModelSection
     data: DataSections
-    preprocess: tuple[PreprocessStep, ...] = Field(default=(), description="Steps from a raw sample to the model's input, in order.")
+    preprocess: tuple[PreprocessStep, ...] = Field(
+        default=(), description="Steps from a raw sample to the model's input, in order."
+    )
     metric: MetricSection = MetricSection()
-    compress: tuple[CompressStep, ...] = Field(default=(), description="Compression steps, in order. None: the float model is exported.")
+    compress: tuple[CompressStep, ...] = Field(
+        default=(), description="Compression steps, in order. None: the float model is exported."
+    )
     budget: BudgetSection = BudgetSection()
     fidelity: FidelitySection = FidelitySection()
     export: ExportSection = ExportSection()
-    targets: tuple[str, ...] = Field(default=("arm64",), min_length=1, description="Targets that `edgepack build` builds for when no `--target` is given.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of every random choice; the same seed gives the same bytes.")
-    threads: int | None = Field(default=None, gt=0, description="CPU threads of training and conversion. Default: the cores this process may use.")
+    targets: tuple[str, ...] = Field(
+        default=("arm64",),
+        min_length=1,
+        description="Targets that `edgepack build` builds for when no `--target` is given.",
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Seed of every random choice; the same seed gives the same bytes."
+    )
+    threads: int | None = Field(
+        default=None,
+        gt=0,
+        description="CPU threads of training and conversion. Default: the cores this process may use.",
+    )
 
     @model_validator(mode="after")
     def _quantize_comes_last(self) -> Recipe:
@@ -244,7 +296,8 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     shown = repr(error.get("input"))
     message = error["msg"].removeprefix("Value error, ")
     prefix = f"{location}: " if location else ""
-    return prefix + message + ("" if len(shown) > 80 or error["type"] == "value_error" else f", got {shown}")
+    detail = "" if len(shown) > 80 or error["type"] == "value_error" else f", got {shown}"
+    return f"{prefix}{message}{detail}"
 
 
 def _keys_at(model: type[BaseModel], parents: list[Any]) -> list[str]:

@@ -35,7 +35,9 @@ class NumericConstraints(Section):
     overflow_fix: bool = Field(default=False, description="Narrow the first layer's weights for CPUs without VNNI.")
     same_grid_ops: tuple[str, ...] = Field(default=(), description="Operators whose output has the grid of the input.")
     one_grid_ops: tuple[str, ...] = Field(default=(), description="Operators whose inputs and output share one grid.")
-    fixed_output_ranges: dict[str, tuple[float, float]] = Field(default_factory=dict, description="Operators whose output grid is built into the kernel.")
+    fixed_output_ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="Operators whose output grid is built into the kernel."
+    )
 
 
 class TargetProfile(Section):
