@@ -9,22 +9,16 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from edgepack.core.errors import RecipeError, did_you_mean
+from edgepack.core.errors import RecipeError
+from edgepack.core.section import Section, validate
 
 FILE_NAME = "edgepack.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
-S = TypeVar("S", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """A table of the recipe: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class InputSection(Section):
@@ -275,47 +269,3 @@ def find_recipe(path: Path) -> Path:
         except tomllib.TOMLDecodeError as exc:
             raise RecipeError(f"{pyproject}: not valid TOML: {exc}") from exc
     raise RecipeError(f"{path}: no recipe here; 'edgepack init' writes an {FILE_NAME}, or name one with --recipe FILE")
-
-
-def validate(model: type[S], content: Any, *, where: str) -> S:
-    """A validated section, or a RecipeError that lists every mistake with its place."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as exc:
-        lines = [f"{where}: {_explain(model, error)}" for error in exc.errors()]
-        raise RecipeError("\n".join(lines)) from None
-
-
-def _explain(model: type[BaseModel], error: Any) -> str:
-    location = ".".join(str(part) for part in error["loc"] if part not in ("DataSection", "str", "tuple[str, ...]"))
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        return f"{'.'.join(map(str, parents)) or 'top level'}: unknown key '{key}'{did_you_mean(str(key), _keys_at(model, parents))}"
-    if error["type"] == "missing":
-        return f"{location}: this key is required and missing"
-    shown = repr(error.get("input"))
-    message = error["msg"].removeprefix("Value error, ")
-    prefix = f"{location}: " if location else ""
-    detail = "" if len(shown) > 80 or error["type"] == "value_error" else f", got {shown}"
-    return f"{prefix}{message}{detail}"
-
-
-def _keys_at(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    """The keys that a place in the recipe knows."""
-    for part in parents:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        found = _section_in(model.model_fields[part].annotation)
-        if found is None:
-            return []
-        model = found
-    return list(model.model_fields)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if (found := _section_in(inner)) is not None:
-            return found
-    return None

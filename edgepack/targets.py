@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from edgepack.core.errors import RecipeError, did_you_mean
-from edgepack.recipe import Section, validate
+from edgepack.core.section import Section, validate
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED = next(folder for folder in (_PACKAGE / "_shipped" / "targets", _PACKAGE.parent / "targets") if folder.is_dir())
@@ -33,6 +33,10 @@ class NumericConstraints(Section):
     activations_per_channel: bool = Field(default=False, description="One activation scale per channel.")
     quantize_outputs: bool = Field(default=True, description="The model's outputs are quantized, too.")
     overflow_fix: bool = Field(default=False, description="Narrow the first layer's weights for CPUs without VNNI.")
+    fused_activations: tuple[str, ...] = Field(
+        default=("relu", "relu6", "hardtanh"),
+        description="Activations that are computed with the operator before them, so that its own output needs no grid.",
+    )
     same_grid_ops: tuple[str, ...] = Field(default=(), description="Operators whose output has the grid of the input.")
     one_grid_ops: tuple[str, ...] = Field(default=(), description="Operators whose inputs and output share one grid.")
     fixed_output_ranges: dict[str, tuple[float, float]] = Field(

@@ -1,0 +1,15 @@
+"""Devices: each transport in its own file. Every name that `--device` accepts is in this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgepack.core.registry import Registry
+from edgepack.devices.protocol import Transport
+
+TRANSPORTS: Registry[Callable[..., Transport]] = Registry(
+    "transport",
+    {
+        "local": "edgepack.devices.local:LocalTransport",
+    },
+)

@@ -1,0 +1,8 @@
+"""From a compressed model to the file a device runs. One file an exporter, one line here."""
+
+from __future__ import annotations
+
+from edgepack.core.registry import Registry
+from edgepack.exporters.protocol import Exporter
+
+EXPORTERS: Registry[type[Exporter]] = Registry("exporter", {"litert": "edgepack.exporters.litert:LiteRTExporter"})

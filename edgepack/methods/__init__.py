@@ -1,0 +1,14 @@
+"""Compression methods. One file a method, one line here; the class's fields are the options of a `[[compress]]` table."""
+
+from __future__ import annotations
+
+from edgepack.core.registry import Registry
+from edgepack.methods.protocol import Method
+
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    {
+        "prune_magnitude": "edgepack.methods.prune_magnitude:PruneMagnitude",
+        "quantize": "edgepack.methods.quantize:Quantize",
+    },
+)

@@ -1,0 +1,90 @@
+"""This machine as a device: commands run as child processes in a temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edgepack.core.errors import EnvironmentProblem
+from edgepack.core.files import out_of_space_is_clear
+from edgepack.devices.protocol import CompletedRun, DeviceName
+
+# Spinning OpenMP threads on a busy machine make work many times slower, so the number is never left to a default.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+# These would let the caller's settings into the measured process.
+_DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
+
+
+class LocalTransport:
+    """A Transport to this machine; its Python is the one that runs edgepack."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="edgepack-device-"))
+        self._files = 0
+
+    def describe(self) -> DeviceName:
+        return DeviceName(transport="local", name="this machine")
+
+    def put(self, local: Path) -> str:
+        self._files += 1
+        remote = self._folder / f"{self._files:03d}-{local.name}"
+        with out_of_space_is_clear(remote):
+            shutil.copyfile(local, remote)
+        return str(remote)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
+        command = [sys.executable if argv[0] == "python" else argv[0], *argv[1:]]
+        environment = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _ONE_THREAD
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # a process group of its own, so that all of it can be killed
+            )
+        except OSError as exc:
+            raise EnvironmentProblem(f"{command[0]}: can't be started on this machine: {exc.strerror}") from exc
+        with process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout_s)
+            except BaseException as exc:
+                _kill_group(process)
+                if isinstance(exc, subprocess.TimeoutExpired):
+                    raise TimeoutError(f"'{' '.join(argv)}' did not end within {timeout_s:g} s") from exc
+                raise
+        return CompletedRun(returncode=process.returncode, stdout=stdout, stderr=stderr)
+
+    def get(self, remote: str, local: Path) -> None:
+        with out_of_space_is_clear(local):
+            shutil.copyfile(self._folder / remote, local)
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """Kill the child and what it started; the child is not yet reaped, so its group's number is still its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,57 @@
+"""What a way to reach a device must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedRun:
+    """How a command ended: its exit code (negative: killed by that signal) and what it wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceName:
+    """Which device: the transport's name and the device's own; never an address or a person."""
+
+    transport: str
+    name: str
+
+
+class Transport(Protocol):
+    """A device that takes files and runs commands, one at a time, in a private folder that `close` removes.
+
+    A lost device raises EnvironmentProblem; a command that fails is no exception but a return code.
+    """
+
+    def describe(self) -> DeviceName: ...
+
+    def put(self, local: Path) -> str:
+        """Copy a file to the device; its path there. Files put later never replace it."""
+
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
+        """Run a command in the private folder; 'python' as its first word means the device's Python.
+
+        Raises TimeoutError after `timeout_s`; then, and when interrupted, the command and all that it started are
+        dead. The numeric libraries' threads are 1 unless the command sets them itself.
+        """
+
+    def get(self, remote: str, local: Path) -> None:
+        """Copy a file from the device; a relative path starts in the private folder. Raises FileNotFoundError."""
+
+    def close(self) -> None:
+        """Remove the private folder. Closing twice is fine."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,154 @@
+"""Write the exact grid into a quantized .tflite: what ai-edge-quantizer derived from ranges is replaced by what was learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgepack.core.errors import StageError, UnsupportedError
+from edgepack.core.types import Array, QuantParams
+from edgepack.exporters.litert_graph import Graph, Operator, read_graph
+from edgepack.exporters.litert_pairing import Pairing, place
+from edgepack.network.fold import Layer, Program
+
+_INT8, _INT32 = 9, 2
+_CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+_WEIGHT_INPUT = {"TRANSPOSE_CONV": 1}
+_BIAS_INPUT = {"TRANSPOSE_CONV": 3}
+_LARGEST_BIAS_CODE = 2**30
+
+
+@dataclass(slots=True)
+class _File:
+    """A quantized file under edit."""
+
+    model: Any
+    graph: Graph
+
+    def tensor(self, index: int) -> Any:
+        return self.model.subgraphs[0].tensors[index]
+
+    def set_params(self, index: int, params: QuantParams) -> None:
+        quantization = self.tensor(index).quantization
+        quantization.scale = np.array(params.scale, np.float32)
+        quantization.zeroPoint = np.array(params.zero_point, np.int64)
+        quantization.min = quantization.max = None
+        quantization.quantizedDimension = params.axis or 0
+
+    def set_values(self, index: int, values: Array) -> None:
+        self.model.buffers[self.tensor(index).buffer].data = np.frombuffer(
+            np.ascontiguousarray(values).tobytes(), np.uint8
+        )
+
+    def scale(self, index: int) -> float:
+        return float(self.tensor(index).quantization.scale[0])
+
+
+def impose(content: bytes, pairing: Pairing, program: Program, *, float_content: bytes) -> tuple[bytes, list[str]]:
+    """The file with exact scales, zero points, codes and biases, and notes of what had to deviate.
+
+    Raises UnsupportedError or StageError, naming the place, when a tensor of the file has no counterpart in the network.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model, graph = read_graph(content)
+    file = _File(model=model, graph=graph)
+    _impose_activations(file, pairing)
+    _, float_graph = read_graph(float_content)
+    floats = {name: float_graph.constants[i] for i, name in enumerate(float_graph.names) if i in float_graph.constants}
+    notes: list[str] = []
+    done: set[int] = set()
+    for operator in graph.operators:
+        if operator.kind in _CHANNEL_AXIS:
+            _impose_layer(file, operator, program, floats, done, notes)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), notes
+
+
+def _impose_activations(file: _File, pairing: Pairing) -> None:
+    for index in {*file.graph.inputs, *(output for operator in file.graph.operators for output in operator.outputs)}:
+        tensor = file.tensor(index)
+        if tensor.type != _INT8:
+            continue
+        params = pairing.params.get(file.graph.names[index]) or _through_border(file, index, pairing)
+        if params is None:
+            raise StageError(
+                f"tensor '{place(file.graph.names[index])}' was quantized by a range that training never learned"
+            )
+        file.set_params(index, params)
+
+
+def _through_border(file: _File, index: int, pairing: Pairing) -> QuantParams | None:
+    """The grid of a tensor that the quantizer inserted beside a QUANTIZE or DEQUANTIZE: that of the tensor it stands for."""
+    for operator in file.graph.operators:
+        if operator.kind in ("QUANTIZE", "DEQUANTIZE"):
+            other = (
+                operator.inputs[0]
+                if index in operator.outputs
+                else operator.outputs[0]
+                if index in operator.inputs
+                else None
+            )
+            if other is not None and file.graph.names[other] in pairing.params:
+                return pairing.params[file.graph.names[other]]
+    return None
+
+
+def _impose_layer(
+    file: _File, operator: Operator, program: Program, floats: dict[str, Array], done: set[int], notes: list[str]
+) -> None:
+    source = operator.inputs[2] if operator.kind == "TRANSPOSE_CONV" else operator.inputs[0]
+    weight = operator.inputs[_WEIGHT_INPUT.get(operator.kind, 1)]
+    bias_at = _BIAS_INPUT.get(operator.kind, 2)
+    bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+    name = file.graph.names[weight]
+    if weight not in file.graph.constants or name not in floats:
+        return  # a product of two activations
+    axis = _CHANNEL_AXIS[operator.kind]
+    layer = _layer_of(floats[name], axis, program.layers)
+    if layer is None or layer.params is None:
+        raise UnsupportedError(
+            f"{operator.kind} at '{place(file.graph.names[operator.outputs[0]])}': its weights are not those of any layer of the network "
+            "(the converter changed them), so the trained codes can't be written"
+        )
+    scale = np.array(layer.params.scale, np.float64)
+    scale = np.broadcast_to(scale, (floats[name].shape[axis],)).copy()
+    bias_values = None if bias < 0 else floats[file.graph.names[bias]].astype(np.float64)
+    if bias_values is not None:
+        needed = np.abs(bias_values) / (file.scale(source) * _LARGEST_BIAS_CODE)
+        if (needed > scale).any():
+            notes.append(
+                f"{layer.name}: {int((needed > scale).sum())} channel(s) with tiny weights got a wider scale so that the bias fits int32"
+            )
+            scale = np.maximum(scale, needed)
+    codes = floats[name] / _along(scale, floats[name].ndim, axis)
+    if weight not in done:
+        file.set_values(weight, np.clip(np.rint(codes), -127, 127).astype(np.int8))
+        file.set_params(weight, QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis))
+        done.add(weight)
+    if bias_values is not None:
+        bias_scale = np.float32(file.scale(source)) * scale.astype(np.float32)
+        file.set_values(bias, np.rint(bias_values / bias_scale.astype(np.float64)).astype(np.int32))
+        file.set_params(
+            bias, QuantParams(scale=tuple(bias_scale.tolist()), zero_point=(0,) * scale.size, dtype="int32", axis=0)
+        )
+
+
+def _layer_of(weight: Array, axis: int, layers: tuple[Layer, ...]) -> Layer | None:
+    """The layer with exactly these values in each output channel, in whatever order inside the channel."""
+    rows = _sorted_rows(weight, axis)
+    for layer in layers:
+        own_axis = 0 if layer.params is None or layer.params.axis is None else layer.params.axis
+        same_size = layer.weight.size == weight.size and layer.weight.shape[own_axis] == rows.shape[0]
+        if same_size and np.array_equal(rows, _sorted_rows(layer.weight, own_axis)):
+            return layer
+    return None
+
+
+def _sorted_rows(weight: Array, axis: int) -> Array:
+    return np.sort(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1), axis=1)
+
+
+def _along(vector: Array, dimensions: int, axis: int) -> Array:
+    return vector.reshape([-1 if d == axis else 1 for d in range(dimensions)])

@@ -1,0 +1,52 @@
+"""What a compression method is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from edgepack.core.types import Progress, Samples
+
+if TYPE_CHECKING:
+    from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a method may use beside the model.
+
+    `original` is the uncompressed model, which teaches. `workspace` is a folder for checkpoints that survives a kill; `key` names this
+    very step, so that a checkpoint of another one is never resumed.
+    """
+
+    original: Model
+    train: Samples | None
+    calibration: Samples
+    constraints: NumericConstraints
+    workspace: Path
+    key: str
+    seed: int
+    progress: Progress
+
+
+class Method(Protocol):
+    """One compression step: a model in, a smaller one out. A pydantic model whose fields are its options.
+
+    Modules of methods import torch and NNCF inside their functions only: a plan reads the options without them.
+    """
+
+    model_fields: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Method: ...
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """Whether `data.train` must be given."""
+
+    def apply(self, model: Model, context: Context) -> Model:
+        """The compressed model; `model` itself may be used up."""

@@ -1,0 +1,182 @@
+"""Quantization with NNCF on the target's grid: post-training (PTQ), or quantization-aware training (QAT) after it.
+
+Every tensor that the target keeps gets a grid (`network.grid.complete_grid`), so what is trained here is what the device computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from edgepack.core.chatter import chatter_to
+from edgepack.core.errors import UnsupportedError
+from edgepack.core.section import Section
+from edgepack.methods.protocol import Context
+from edgepack.network.training import Training
+
+if TYPE_CHECKING:
+    from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
+
+
+class Quantize(Section):
+    """int8 weights and activations on the target's grid."""
+
+    mode: Literal["ptq", "qat"] = Field(
+        default="qat",
+        description="`ptq` measures ranges on calibration samples; `qat` then trains weights and ranges together.",
+    )
+    bias_correction: Literal["fast", "none"] = Field(
+        default="fast", description="Whether PTQ corrects biases for the shift that rounding causes."
+    )
+    range_estimator: Literal["minmax", "mean_minmax"] = Field(
+        default="mean_minmax",
+        description="How activations' first ranges are measured: the extremes over all calibration samples, or their mean over samples.",
+    )
+    train: Training | None = Field(default=None, description="Fine-tuning of `qat`. Default: 5 epochs.")
+
+    @model_validator(mode="after")
+    def _train_belongs_to_qat(self) -> Quantize:
+        if self.mode == "ptq" and self.train is not None:
+            raise ValueError("'train' belongs to mode = \"qat\"; PTQ does not train")
+        return self
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """QAT trains."""
+        return self.mode == "qat"
+
+    def apply(self, model: Model, context: Context) -> Model:
+        """The model with quantizers. Raises UnsupportedError, naming the place, for what NNCF or the target's grid can't take."""
+        from dataclasses import replace
+
+        from edgepack.network.grid import complete_grid, trace
+        from edgepack.network.model import as_tensors
+        from edgepack.network.nncf_extension import ensure_extension
+
+        ensure_extension(context.progress)
+        ops = trace(model.build().eval(), model.example())
+        network = self._post_training(model, context)
+        batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
+        frozen = complete_grid(network, ops, context.constraints, batches)
+        model = replace(model, network=network, frozen=frozen)
+        if self.mode == "ptq":
+            return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration))
+        return self._train(model, context)
+
+    def _post_training(self, model: Model, context: Context) -> Any:
+        import nncf
+
+        from edgepack.network.model import as_tensors
+
+        progress, samples = context.progress, context.calibration
+        progress.start("Measuring ranges (PTQ)", total=len(samples))
+
+        def batches() -> Iterator[Any]:
+            for batch in samples.batches(1):
+                progress.advance()
+                tensors = as_tensors(model, batch)
+                yield tensors if len(tensors) > 1 else tensors[0]
+
+        try:
+            with chatter_to(context.workspace / "nncf.log"):
+                network = nncf.quantize(
+                    model.network,
+                    nncf.Dataset(_Counted(batches, len(samples))),
+                    preset=nncf.QuantizationPreset.MIXED,
+                    subset_size=len(samples),
+                    fast_bias_correction=True,
+                    advanced_parameters=_nncf_parameters(self, context.constraints),
+                )
+        except (
+            nncf.UnsupportedModelError,
+            nncf.InternalError,
+            nncf.ValidationError,
+            nncf.UnsupportedDatasetError,
+        ) as exc:
+            raise UnsupportedError(f"NNCF can't quantize this model: {exc}") from exc
+        progress.done(f"{len(samples)} calibration samples")
+        return network
+
+    def _train(self, model: Model, context: Context) -> Model:
+        from edgepack.network.model import float_network, freeze
+        from edgepack.network.train import Trainer
+
+        assert context.train is not None
+        freeze(model)
+        trainer = Trainer(
+            model,
+            float_network(context.original),
+            context.train,
+            self.train or Training(epochs=5),
+            checkpoint=context.workspace / "checkpoint.pt",
+            key=context.key,
+            seed=context.seed,
+        )
+        trained = trainer.run(context.progress, what="Quantization-aware training")
+        return model.with_step(
+            method="quantize",
+            mode="qat",
+            calibration_samples=len(context.calibration),
+            train_samples=len(context.train),
+            steps=trained.steps,
+            best_step=trained.best_step,
+            stopped_early=trained.stopped_early,
+        )
+
+
+class _Counted:
+    """A data source that NNCF may walk several times, with a length."""
+
+    def __init__(self, make: Any, length: int) -> None:
+        self.make, self.length = make, length
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.make())
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
+    """NNCF's advanced parameters for a grid: the target says what kernels can represent."""
+    from nncf.common.quantization.structs import QuantizationScheme
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        OverflowFix,
+        QuantizationParameters,
+    )
+    from nncf.quantization.range_estimator import (
+        AggregatorType,
+        RangeEstimatorParameters,
+        StatisticsCollectorParameters,
+        StatisticsType,
+    )
+
+    aggregator = AggregatorType.MEAN if options.range_estimator == "mean_minmax" else None
+    estimator = RangeEstimatorParameters(
+        min=StatisticsCollectorParameters(
+            statistics_type=StatisticsType.MIN, aggregator_type=aggregator or AggregatorType.MIN
+        ),
+        max=StatisticsCollectorParameters(
+            statistics_type=StatisticsType.MAX, aggregator_type=aggregator or AggregatorType.MAX
+        ),
+    )
+    return AdvancedQuantizationParameters(
+        overflow_fix=OverflowFix.FIRST_LAYER if constraints.overflow_fix else OverflowFix.DISABLE,
+        quantize_outputs=constraints.quantize_outputs,
+        disable_bias_correction=options.bias_correction == "none",
+        activations_quantization_params=QuantizationParameters(
+            num_bits=constraints.activations_bits,
+            per_channel=constraints.activations_per_channel,
+            mode=QuantizationScheme.SYMMETRIC if constraints.activations_symmetric else QuantizationScheme.ASYMMETRIC,
+        ),
+        weights_quantization_params=QuantizationParameters(
+            num_bits=constraints.weights_bits,
+            per_channel=constraints.weights_per_channel,
+            mode=QuantizationScheme.SYMMETRIC if constraints.weights_symmetric else QuantizationScheme.ASYMMETRIC,
+        ),
+        activations_range_estimator_params=estimator,
+    )

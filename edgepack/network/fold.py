@@ -1,0 +1,192 @@
+"""The compressed network as exporters want it: one float program with batch norm folded, and exact integer weights beside it.
+
+Folding y = γ·(conv(x) − μ)/σ + β into the convolution multiplies each output channel's weights by γ/σ. A symmetric per-channel
+grid survives that exactly: the scale becomes scale·|γ/σ| and the codes keep their size, with the sign of γ
+(Jacob et al. 2018, arXiv:1712.05877, section 3.2). So no weight is ever rounded a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from edgepack.core.errors import StageError, UnsupportedError
+from edgepack.core.types import Array, QuantParams
+from edgepack.network.grid import Grid, baked_state, read_grid, trace
+from edgepack.network.model import Model, is_hooked
+
+_ATEN = torch.ops.aten
+_BATCH_NORM = _ATEN.batch_norm.default
+_TRANSPOSED = {_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input}
+_WEIGHTED = {
+    _ATEN.conv1d.default,
+    _ATEN.conv2d.default,
+    _ATEN.conv1d.padding,
+    _ATEN.conv2d.padding,
+    _ATEN.linear.default,
+    *_TRANSPOSED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A convolution or linear layer after folding.
+
+    `weight` is float32 with torch's dimension order; `codes` are int8 of the same shape with weight = codes × scale along the
+    grid's axis, or None where the layer is not quantized. `bias` is float64 of shape (output channels,), or None.
+    """
+
+    name: str
+    kind: str
+    weight: NDArray[np.float32]
+    codes: NDArray[np.int8] | None
+    params: QuantParams | None
+    bias: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A float program without hooks: `module` computes it, `layers` are its weights, `activations` the ranges that training learned."""
+
+    module: fx.GraphModule
+    layers: tuple[Layer, ...]
+    activations: dict[str, QuantParams]
+    float_network: nn.Module
+    quantized: bool
+
+
+def program_of(model: Model) -> Program:
+    """Bake the hooks into the weights, trace the float network and fold its batch norms.
+
+    Raises UnsupportedError when torch.export can't trace the forward; the message names the place.
+    """
+    network = model.build().eval()
+    grid = Grid(activations={}, weights={})
+    if is_hooked(model.network):
+        ops = trace(model.build().eval(), model.example())
+        network.load_state_dict(baked_state(model.network, ops))
+        grid = read_grid(model.network, ops)
+    else:
+        network.load_state_dict(model.network.state_dict())
+    try:
+        exported = torch.export.export(network, model.example())
+    except Exception as exc:
+        raise UnsupportedError(f"torch.export can't trace the model: {_first_lines(exc)}") from exc
+    module = exported.module()
+    if not isinstance(module, fx.GraphModule):
+        raise StageError(f"torch.export gave a {type(module).__name__} instead of a graph")
+    layers = _fold(module, grid)
+    return Program(
+        module=module,
+        layers=layers,
+        activations=grid.activations,
+        float_network=network,
+        quantized=bool(grid.activations),
+    )
+
+
+def _fold(module: fx.GraphModule, grid: Grid) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node.target not in _WEIGHTED:
+            continue
+        if not isinstance(node.args[1], fx.Node) or node.args[1].op != "get_attr":
+            continue  # a product of two activations: not a layer
+        layer = _layer(module, node, grid)
+        users = list(node.users)
+        if len(users) == 1 and users[0].op == "call_function" and users[0].target is _BATCH_NORM:
+            layer = _with_batch_norm(module, layer, users[0], transposed=node.target in _TRANSPOSED)
+            users[0].replace_all_uses_with(node)
+            module.graph.erase_node(users[0])
+        _set_parameters(module, node, layer, index=len(layers))
+        layers.append(layer)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return tuple(layers)
+
+
+def _layer(module: fx.GraphModule, node: fx.Node, grid: Grid) -> Layer:
+    name = str(node.args[1].target)  # type: ignore[union-attr]
+    weight = _attribute(module, node.args[1])
+    bias_node = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+    bias = None if bias_node is None else _attribute(module, bias_node).astype(np.float64)
+    params = grid.weights.get(name)
+    codes = None
+    if params is not None:
+        scale = _along(np.array(params.scale, np.float64), weight.ndim, params.axis)
+        codes = np.rint(weight / scale).astype(np.int8)
+    return Layer(name=name, kind=str(node.target).split(".")[1], weight=weight, codes=codes, params=params, bias=bias)
+
+
+def _with_batch_norm(module: fx.GraphModule, layer: Layer, norm: fx.Node, *, transposed: bool) -> Layer:
+    gamma, beta, mean, variance = (
+        None if arg is None else _attribute(module, arg).astype(np.float64) for arg in norm.args[1:5]
+    )
+    if mean is None or variance is None:
+        raise UnsupportedError(
+            f"{layer.name}: its batch norm keeps no running statistics; train it with track_running_stats=True"
+        )
+    factor = 1.0 / np.sqrt(variance + float(norm.args[7]))  # type: ignore[arg-type]
+    if gamma is not None:
+        factor = factor * gamma
+    axis = 1 if transposed else 0
+    if layer.weight.shape[axis] != factor.size:
+        raise UnsupportedError(f"{layer.name}: batch norm after a grouped transposed convolution can't be folded")
+    bias = (0.0 if layer.bias is None else layer.bias) - mean
+    folded = replace(
+        layer,
+        bias=bias * factor + (0.0 if beta is None else beta),
+        weight=(layer.weight * _along(factor, layer.weight.ndim, axis)).astype(np.float32),
+    )
+    if layer.codes is None or layer.params is None:
+        return folded
+    signs = np.where(factor < 0, -1, 1).astype(np.int8)
+    scale = np.broadcast_to(np.array(layer.params.scale, np.float64), factor.shape) * np.abs(factor)
+    codes = layer.codes * _along(signs, layer.codes.ndim, axis)
+    # A channel that batch norm switches off (γ = 0) is zero on any grid: keep its scale usable and its codes zero.
+    off = scale == 0
+    codes = np.where(_along(off, codes.ndim, axis), np.int8(0), codes)
+    scale = np.where(off, np.array(layer.params.scale, np.float64), scale)
+    params = QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis)
+    weight = (codes * _along(scale, codes.ndim, axis)).astype(np.float32)
+    return replace(folded, codes=codes, params=params, weight=weight)
+
+
+def _set_parameters(module: fx.GraphModule, node: fx.Node, layer: Layer, *, index: int) -> None:
+    """Give the node its own folded weight and bias."""
+    arguments: list[Any] = list(node.args)
+    with module.graph.inserting_before(node):
+        for position, suffix, value in ((1, "weight", layer.weight), (2, "bias", layer.bias)):
+            if value is None:
+                continue
+            attribute = f"_folded_{index}_{suffix}"
+            module.register_parameter(
+                attribute, nn.Parameter(torch.from_numpy(np.array(value, np.float32)), requires_grad=False)
+            )
+            while len(arguments) <= position:
+                arguments.append(None)
+            arguments[position] = module.graph.get_attr(attribute)
+    node.args = tuple(arguments)
+    node.kwargs = {key: value for key, value in node.kwargs.items() if key != "bias"}
+
+
+def _attribute(module: fx.GraphModule, node: Any) -> Array:
+    value: Any = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    array: Array = value.detach().numpy()
+    return array
+
+
+def _along(vector: Array, dimensions: int, axis: int | None) -> Array:
+    """A vector shaped so that it multiplies along one axis of an array."""
+    return vector if vector.size == 1 else vector.reshape([-1 if d == (axis or 0) else 1 for d in range(dimensions)])
+
+
+def _first_lines(exc: Exception) -> str:
+    return "\n".join(line for line in str(exc).splitlines() if line.strip())[:1500] or type(exc).__name__

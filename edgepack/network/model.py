@@ -1,0 +1,138 @@
+"""`Model`: a network in memory with what is known about it, and its way to disk and back between stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from edgepack.core.errors import StageError
+from edgepack.core.files import write_json
+from edgepack.core.types import Array, Samples, TensorSpec
+
+_STATE, _FACTS = "state.safetensors", "model.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network in memory, its inputs and outputs, and its lineage.
+
+    `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
+    after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move.
+    `lineage` is a tuple of facts about each step so far.
+    """
+
+    network: nn.Module
+    build: Callable[[], nn.Module]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    frozen: frozenset[str] = frozenset()
+    lineage: tuple[dict[str, Any], ...] = ()
+
+    def example(self, batch: int = 1) -> tuple[torch.Tensor, ...]:
+        """Zeros of the inputs' shapes, for tracing."""
+        return tuple(torch.zeros(batch, *spec.shape[1:]) for spec in self.inputs)
+
+    def with_step(self, **facts: Any) -> Model:
+        """The same model with one more line in its lineage."""
+        return replace(self, lineage=(*self.lineage, facts))
+
+
+def as_tensors(model: Model, samples: Samples) -> tuple[torch.Tensor, ...]:
+    """The samples of a batch as tensors, in the order of `forward`."""
+    return tuple(torch.from_numpy(np.ascontiguousarray(samples.inputs[spec.name])) for spec in model.inputs)
+
+
+def predict(model: Model, samples: Samples, *, batch_size: int = 32) -> dict[str, Array]:
+    """The network's outputs for all samples in evaluation mode: name → array of shape (N, …), float32."""
+    model.network.eval()
+    parts: list[tuple[torch.Tensor, ...]] = []
+    with torch.inference_mode():
+        parts.extend(flat_outputs(model.network(*as_tensors(model, batch))) for batch in samples.batches(batch_size))
+    return {spec.name: torch.cat([part[index] for part in parts]).numpy() for index, spec in enumerate(model.outputs)}
+
+
+def flat_outputs(value: Any) -> tuple[torch.Tensor, ...]:
+    """What a forward returned, as a flat tuple of tensors. Raises StageError for anything that is not tensors."""
+    if isinstance(value, torch.Tensor):
+        return (value,)
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return tuple(tensor for part in value for tensor in flat_outputs(part))
+    raise StageError(
+        f"the model's forward returned a {type(value).__name__}; return a tensor, or a tuple or dict of tensors"
+    )
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write the network's values and hooks; the same values give the same bytes."""
+    from nncf.torch import get_config
+
+    state = {name: value.detach().clone().contiguous() for name, value in model.network.state_dict().items()}
+    save_file(state, folder / _STATE)
+    write_json(
+        folder / _FACTS,
+        {
+            "hooks": get_config(model.network) if is_hooked(model.network) else None,
+            "inputs": [asdict(spec) for spec in model.inputs],
+            "outputs": [asdict(spec) for spec in model.outputs],
+            "frozen": sorted(model.frozen),
+            "lineage": list(model.lineage),
+        },
+    )
+
+
+def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
+    """Read what `save_model` wrote into a fresh network."""
+    from nncf.torch import load_from_config
+
+    facts = json.loads((folder / _FACTS).read_text())
+    network = build().eval()
+    if facts["hooks"] is not None:
+        network = load_from_config(network, facts["hooks"])
+    network.load_state_dict(load_file(folder / _STATE))
+    model = Model(
+        network=network.eval(),
+        build=build,
+        inputs=tuple(_spec(item) for item in facts["inputs"]),
+        outputs=tuple(_spec(item) for item in facts["outputs"]),
+        frozen=frozenset(facts["frozen"]),
+        lineage=tuple(facts["lineage"]),
+    )
+    freeze(model)
+    return model
+
+
+def is_hooked(network: nn.Module) -> bool:
+    """Whether NNCF has put hooks into this network."""
+    return hasattr(network, "__nncf_hooks")
+
+
+def float_network(model: Model) -> nn.Module:
+    """A fresh float network with the model's values; `model` must have no hooks."""
+    network = model.build().eval()
+    network.load_state_dict(model.network.state_dict())
+    return network
+
+
+def freeze(model: Model) -> None:
+    """Keep the ranges of the frozen hooks out of any training."""
+    from nncf.torch.function_hook.wrapper import get_hook_storage
+
+    if not model.frozen:
+        return
+    for name, hook in get_hook_storage(model.network).named_hooks(remove_duplicate=False):
+        if name in model.frozen:
+            hook.requires_grad_(False)
+
+
+def _spec(item: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(name=item["name"], shape=tuple(item["shape"]), dtype=item["dtype"], layout=item["layout"])

@@ -1,0 +1,255 @@
+"""The training loop that pruning and quantization share: self-distillation, resumable at any moment.
+
+Every random choice of step `n` follows from (seed, n) alone, so a run that was killed and resumed ends in the same bytes
+as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgepack.core.errors import DataError, StageError
+from edgepack.core.files import write_atomic
+from edgepack.core.types import Progress, Samples
+from edgepack.network.model import Model, as_tensors, flat_outputs
+from edgepack.network.training import Augmentation, Training
+
+_CHECKPOINT_EVERY_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training did: steps run, holdout loss before and at the best checkpoint, and the step of that one."""
+
+    steps: int
+    first_loss: float
+    best_loss: float
+    best_step: int
+    stopped_early: bool
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Everything a resumed run needs beside the network: kept in the checkpoint."""
+
+    step: int = 0
+    first_loss: float = math.inf
+    best_loss: float = math.inf
+    best_step: int = 0
+    best_state: dict[str, torch.Tensor] | None = None
+    epochs_without_gain: int = 0
+    stopped_early: bool = False
+
+
+class Trainer:
+    """Trains `model.network` in place towards `teacher` (the float network) on `samples`.
+
+    `before_step(step, total)` runs before each step (a pruning schedule lives there); a checkpoint can be the best one after the share
+    `best_after` of the steps. `checkpoint` is a file that is written at least every 20 s and at each epoch's end, and read at the start.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        teacher: nn.Module,
+        samples: Samples,
+        options: Training,
+        *,
+        checkpoint: Path,
+        key: str,
+        seed: int,
+        before_step: Callable[[int, int], None] | None = None,
+        best_after: float = 0.0,
+    ) -> None:
+        self.model, self.teacher, self.options = model, teacher.eval(), options
+        self.checkpoint, self.key, self.seed = checkpoint, key, seed
+        self.before_step = before_step
+        if options.loss == "labels" and samples.labels is None:
+            raise DataError(
+                'loss = "labels" needs labelled training samples; give the provider labels, or use loss = "distill"'
+            )
+        order = np.random.default_rng([seed, 7]).permutation(len(samples))
+        held = int(len(samples) * options.holdout)
+        self.held_out = samples.take(np.sort(order[:held])) if held else None
+        self.samples = samples.take(np.sort(order[held:]))
+        self.steps_per_epoch = max(1, math.ceil(len(self.samples) / options.batch_size))
+        self.total_steps = options.steps or self.steps_per_epoch * (options.epochs or 1)
+        self.best_from_step = math.ceil(self.total_steps * best_after)
+        for parameter in self.teacher.parameters():
+            parameter.requires_grad = False
+
+    def run(self, progress: Progress, *, what: str) -> Trained:
+        """Train to the end and leave the best checkpoint's values in the network. Raises StageError when the loss is not finite."""
+        parameters = [p for p in self.model.network.parameters() if p.requires_grad and p.is_floating_point()]
+        optimizer = _make_optimizer(self.options, parameters)
+        state = self._resume(optimizer)
+        progress.start(what, total=self.total_steps)
+        progress.advance(state.step)
+        self.model.network.eval()  # batch norms keep the statistics of the float model
+        if state.step == 0 and self.best_from_step == 0:
+            self._judge(state)
+        saved_at = time.monotonic()
+        while state.step < self.total_steps and not state.stopped_early:
+            loss = self._one_step(state.step, optimizer)
+            state.step += 1
+            progress.advance(note=f"loss {loss:.4g}")
+            epoch_ends = state.step % self.steps_per_epoch == 0 or state.step == self.total_steps
+            if epoch_ends and state.step >= self.best_from_step:
+                self._judge(state)
+            if epoch_ends or time.monotonic() - saved_at > _CHECKPOINT_EVERY_S:
+                self._save(optimizer, state)
+                saved_at = time.monotonic()
+        if state.best_state is not None:
+            self.model.network.load_state_dict(state.best_state)
+        progress.done(
+            f"loss on held-out samples {state.first_loss:.4g} → {state.best_loss:.4g}"
+            if self.held_out is not None
+            else ""
+        )
+        return Trained(
+            steps=state.step,
+            first_loss=state.first_loss,
+            best_loss=state.best_loss,
+            best_step=state.best_step,
+            stopped_early=state.stopped_early,
+        )
+
+    def _one_step(self, step: int, optimizer: torch.optim.Optimizer) -> float:
+        if self.before_step is not None:
+            self.before_step(step, self.total_steps)
+        factor = _schedule_factor(self.options, step, self.total_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * factor
+        batch = self._batch(step)
+        inputs = _augmented(
+            as_tensors(self.model, batch), self.options.augment, np.random.default_rng([self.seed, 11, step])
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(inputs, batch)
+        if not torch.isfinite(loss):
+            raise StageError(
+                f"training: the loss became {loss.item()} at step {step}; lower learning_rate (now {self.options.learning_rate})"
+            )
+        torch.autograd.backward(loss)
+        optimizer.step()
+        return float(loss.item())
+
+    def _batch(self, step: int) -> Samples:
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, 5, epoch]).permutation(len(self.samples))
+        start = position * self.options.batch_size
+        return self.samples.take(order[start : start + self.options.batch_size])
+
+    def _loss(self, inputs: tuple[torch.Tensor, ...], batch: Samples) -> torch.Tensor:
+        outputs = flat_outputs(self.model.network(*inputs))
+        if self.options.loss == "labels" and batch.labels is not None:
+            return functional.cross_entropy(outputs[0], torch.from_numpy(batch.labels))
+        with torch.no_grad():
+            wanted = flat_outputs(self.teacher(*inputs))
+        losses = [_distance(ours, theirs, self.options) for ours, theirs in zip(outputs, wanted, strict=True)]
+        return torch.stack(losses).sum()
+
+    def _judge(self, state: _Progress) -> None:
+        """Compute the held-out loss; remember the network if it is the best so far."""
+        if self.held_out is None:
+            return
+        total = 0.0
+        with torch.no_grad():
+            for batch in self.held_out.batches(self.options.batch_size):
+                total += float(self._loss(as_tensors(self.model, batch), batch)) * len(batch)
+        loss = total / len(self.held_out)
+        if not math.isfinite(state.first_loss):
+            state.first_loss = loss
+        if loss < state.best_loss:
+            state.best_loss, state.best_step, state.epochs_without_gain = loss, state.step, 0
+            state.best_state = copy.deepcopy(self.model.network.state_dict())
+        else:
+            state.epochs_without_gain += 1
+        if self.options.patience is not None and state.epochs_without_gain >= self.options.patience:
+            state.stopped_early = True
+
+    def _save(self, optimizer: torch.optim.Optimizer, state: _Progress) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "key": self.key,
+                "network": self.model.network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "state": {name: getattr(state, name) for name in _Progress.__slots__},
+            },
+            buffer,
+        )
+        write_atomic(self.checkpoint, buffer.getvalue())
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> _Progress:
+        if not self.checkpoint.is_file():
+            return _Progress()
+        saved: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
+        if saved["key"] != self.key:
+            return _Progress()
+        self.model.network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return _Progress(**saved["state"])
+
+
+def _make_optimizer(options: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=options.learning_rate, momentum=0.9, weight_decay=options.weight_decay)
+    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+
+
+def _schedule_factor(options: Training, step: int, total: int) -> float:
+    """The learning rate's factor at a step: linear warm-up, then constant or half a cosine (arXiv:1608.03983)."""
+    if step < options.warmup_steps:
+        return (step + 1) / options.warmup_steps
+    if options.schedule == "constant":
+        return 1.0
+    done = (step - options.warmup_steps) / max(1, total - options.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> torch.Tensor:
+    temperature = options.temperature
+    if options.loss == "mse" or ours.dim() != 2 or ours.shape[1] < 2:
+        return functional.mse_loss(ours, theirs) / theirs.var().clamp_min(1e-12)
+    return functional.kl_div(
+        functional.log_softmax(ours / temperature, dim=1),
+        functional.log_softmax(theirs / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    ) * (temperature**2)
+
+
+def _augmented(
+    inputs: tuple[torch.Tensor, ...], kinds: tuple[Augmentation, ...], rng: np.random.Generator
+) -> tuple[torch.Tensor, ...]:
+    """Random flips and shifts of NCHW images; other inputs stay as they are."""
+    return tuple(_augmented_images(tensor, kinds, rng) if tensor.dim() == 4 else tensor for tensor in inputs)
+
+
+def _augmented_images(images: torch.Tensor, kinds: tuple[Augmentation, ...], rng: np.random.Generator) -> torch.Tensor:
+    if "hflip" in kinds:
+        flipped = torch.from_numpy(rng.random(len(images)) < 0.5)
+        images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    if "shift" in kinds:
+        reach = max(1, images.shape[-1] // 14)
+        padded = functional.pad(images, (reach,) * 4, mode="replicate")
+        offsets = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
+        height, width = images.shape[-2:]
+        images = torch.stack(
+            [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, offsets, strict=True)]
+        )
+    return images

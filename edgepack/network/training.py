@@ -1,0 +1,54 @@
+"""How to train: the options that pruning and quantization share. (No torch here: a plan reads it.)"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgepack.core.section import Section
+
+Augmentation = Literal["hflip", "shift"]
+
+
+class Training(Section):
+    """Fine-tuning. Give `epochs` or `steps`."""
+
+    epochs: int | None = Field(default=None, ge=1, description="Passes over the training samples.")
+    steps: int | None = Field(default=None, ge=1, description="Optimizer steps, instead of `epochs`.")
+    batch_size: int = Field(default=32, ge=1, description="Samples of a step.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="`adam`, `adamw` or `sgd` (momentum 0.9)."
+    )
+    learning_rate: float = Field(default=1e-4, gt=0, description="Learning rate after warm-up.")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="`cosine` falls to 0 at the end, `constant` stays."
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="Steps over which the learning rate rises linearly.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of the optimizer.")
+    loss: Literal["distill", "mse", "labels"] = Field(
+        default="distill",
+        description="`distill` learns from the float model and needs no labels: Kullback-Leibler divergence of class scores (Hinton et al. 2015, "
+        "arXiv:1503.02531), mean squared error for outputs of other shapes; `mse` is the latter for every output; `labels` is cross-entropy.",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of `distill`.")
+    augment: tuple[Augmentation, ...] = Field(
+        default=(), description="Random changes of NCHW images: `hflip`, `shift` (by up to a 14th of the width)."
+    )
+    holdout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=0.9,
+        description="Share of the training samples kept out to choose the best checkpoint; 0 keeps the last.",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after this many epochs without a better held-out loss. Default: never."
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Training:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either 'epochs' or 'steps'")
+        if self.patience is not None and self.holdout == 0:
+            raise ValueError("'patience' needs a 'holdout' above 0")
+        return self

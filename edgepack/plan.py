@@ -1,0 +1,226 @@
+"""Recipe + target + flags → BuildPlan: every name resolved, every file opened and every option decoded before anything expensive.
+
+Nothing here imports torch; a plan of a build with nothing to do costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edgepack import __version__
+from edgepack.core.digest import digest_of, digest_of_files, sha256_file
+from edgepack.core.errors import RecipeError
+from edgepack.core.files import require_free_space
+from edgepack.core.section import validate
+from edgepack.data.fingerprint import DigestCache, fingerprint
+from edgepack.data.samples import plain_steps
+from edgepack.data.sections import resolve_section
+from edgepack.exporters import EXPORTERS
+from edgepack.methods import METHODS
+from edgepack.methods.protocol import Method
+from edgepack.recipe import DataSection, Recipe, find_recipe, load_recipe
+from edgepack.runtimes import RUNTIMES
+from edgepack.sources import SOURCES
+from edgepack.targets import TargetProfile, load_target
+
+WORK_FOLDER = ".edgepack"
+CALIBRATION_SAMPLES = 300
+_SPACE_NEEDED_BYTES = 500_000_000
+_TOOLS = ("torch", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert")
+# The rooms whose code decides about a stage's bytes; the command line and the benchmark do not.
+_CODE = (
+    "agent/preprocess.py",
+    "bundle",
+    "core",
+    "data",
+    "exporters",
+    "methods",
+    "network",
+    "plan.py",
+    "recipe.py",
+    "runtimes",
+    "sources",
+    "stages",
+    "stats.py",
+    "targets.py",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """One role of data: its table, and what its samples are determined by."""
+
+    role: str
+    section: DataSection
+    fingerprint: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPlan:
+    """One build with nothing left to look up."""
+
+    recipe: Recipe
+    recipe_file: Path
+    folder: Path
+    target_name: str
+    target: TargetProfile
+    steps: tuple[tuple[str, Method], ...]
+    preprocess: tuple[dict[str, Any], ...]
+    train: Data | None
+    calibration: Data
+    evaluation: Data
+    labels: tuple[str, ...] | None
+    work_folder: Path
+    dist_folder: Path
+    threads: int
+    allow_failed_checks: bool
+    base_key: str
+
+    @property
+    def bundle_path(self) -> Path:
+        """Where the finished bundle goes."""
+        bundle = self.recipe.bundle
+        return self.dist_folder / f"{bundle.name}-{bundle.version}-{self.target_name}.edgepack"
+
+    def key(self, *parts: Any) -> str:
+        """A stage's key: the digest of its own inputs, our code and every tool's version."""
+        return digest_of([self.base_key, *parts])
+
+
+def make_plan(
+    recipe: Recipe | Path,
+    *,
+    target: str | None = None,
+    folder: Path | None = None,
+    work_folder: Path | None = None,
+    dist_folder: Path | None = None,
+    allow_failed_checks: bool = False,
+) -> BuildPlan:
+    """Resolve everything. `recipe` is a file, a folder that holds one, or a Recipe made in Python (then `folder` says what its paths are relative to).
+
+    Raises RecipeError, SourceError, DataError or EnvironmentProblem, each with where, what and what to do.
+    """
+    recipe_file = find_recipe(recipe) if isinstance(recipe, Path) else (folder or Path.cwd()) / "edgepack.toml"
+    read = load_recipe(recipe) if isinstance(recipe, Path) else recipe
+    folder = (folder or recipe_file.parent).resolve()
+    target_name = target or read.targets[0]
+    profile = load_target(target_name, folder)
+    for registry, name in ((EXPORTERS, profile.exporter), (RUNTIMES, profile.runtime)):
+        registry.location(name)
+    steps = _steps(read, str(recipe_file))
+    work_folder = (work_folder or folder / WORK_FOLDER).resolve()
+    digests = DigestCache(work_folder)
+    train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
+    source = SOURCES.load("torch_factory")(section=read.model, folder=folder)
+    source.files()
+    if any(name == "quantize" for name, _ in steps):
+        from edgepack.network.nncf_extension import check_compiler
+
+        check_compiler()
+    require_free_space(work_folder, needed_bytes=_SPACE_NEEDED_BYTES, purpose="a build")
+    return BuildPlan(
+        recipe=read,
+        recipe_file=recipe_file,
+        folder=folder,
+        target_name=target_name,
+        target=profile,
+        steps=steps,
+        preprocess=tuple(plain_steps(read.preprocess)),
+        train=train,
+        calibration=calibration,
+        evaluation=evaluation,
+        labels=_labels(read, folder),
+        work_folder=work_folder,
+        dist_folder=(dist_folder or folder / "dist").resolve(),
+        threads=read.threads or len(os.sched_getaffinity(0)),
+        allow_failed_checks=allow_failed_checks,
+        base_key=digest_of([code_digest(), tool_versions()]),
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """Every library whose version can change the bytes, ours included."""
+    found = {"edgepack": __version__}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+@cache
+def code_digest() -> str:
+    """One digest over the code that decides about a stage's bytes."""
+    package = Path(__file__).resolve().parent
+    files: list[Path] = []
+    for part in _CODE:
+        path = package / part
+        files.extend([path] if path.is_file() else path.rglob("*.py"))
+    return digest_of_files(files, root=package)
+
+
+def file_digests(files: tuple[Path, ...]) -> dict[str, str]:
+    """Digests of files that exist; a file that has gone counts as such."""
+    return {str(file): sha256_file(file) if file.is_file() else "gone" for file in files}
+
+
+def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
+    steps: list[tuple[str, Method]] = []
+    for index, step in enumerate(recipe.compress):
+        place = f"{where}: compress.{index}"
+        try:
+            kind: Any = METHODS.load(step.method)
+        except RecipeError as exc:
+            raise RecipeError(f"{place}: {exc}") from exc
+        method: Method = validate(kind, step.options(), where=f"{place} ({step.method})")
+        if method.needs_training_samples and recipe.data.train is None:
+            raise RecipeError(
+                f"{place}: {step.method} trains, and data.train is missing; add a [data.train] table (labels are not needed)"
+            )
+        steps.append((step.method, method))
+    return tuple(steps)
+
+
+def _data(
+    recipe: Recipe, folder: Path, digests: DigestCache, *, where: str, steps: tuple[tuple[str, Method], ...]
+) -> tuple[Data | None, Data, Data]:
+    def resolve(role: str, section: DataSection | str) -> Data:
+        table = resolve_section(section, folder=folder)
+        return Data(role=role, section=table, fingerprint=fingerprint(table, folder=folder, cache=digests, role=role))
+
+    train = None if recipe.data.train is None else resolve("train", recipe.data.train)
+    evaluation = resolve("evaluation", recipe.data.evaluation)
+    if recipe.data.calibration is not None:
+        calibration = resolve("calibration", recipe.data.calibration)
+    elif train is not None:
+        calibration = Data(
+            role="calibration", section=train.section, fingerprint={**train.fingerprint, "first": CALIBRATION_SAMPLES}
+        )
+    elif steps:
+        raise RecipeError(
+            f"{where}: data.calibration and data.train are both missing; ranges are measured on one of them"
+        )
+    else:
+        calibration = evaluation
+    return train, calibration, evaluation
+
+
+def _labels(recipe: Recipe, folder: Path) -> tuple[str, ...] | None:
+    labels = recipe.bundle.labels
+    if not isinstance(labels, str):
+        return labels
+    file = folder / labels
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RecipeError(
+            f"bundle.labels: {file} can't be read ({exc}); give a text file with one label per line, or a list"
+        ) from exc
+    return tuple(line.strip() for line in lines if line.strip())

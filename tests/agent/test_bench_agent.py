@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgepack
+
+AGENT = Path(edgepack.__file__).parent / "agent" / "bench_agent.py"
+
+
+def ask(spec: Any, folder: Path, *flags: str, env: dict[str, str] | None = None) -> tuple[int, dict[str, Any], str]:
+    """Exit code, answer and stderr of the agent, run as the device would: away from the source tree."""
+    file = folder / "spec.json"
+    file.write_text(spec if isinstance(spec, str) else json.dumps(spec))
+    command = [sys.executable, *flags, str(AGENT), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, env=env)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def failure(spec: Any, folder: Path) -> tuple[str, str]:
+    code, answer, _ = ask(spec, folder)
+    assert code == 1
+    assert list(answer) == ["error"]
+    return answer["error"]["kind"], answer["error"]["message"]
+
+
+def test_every_sample_is_kept_and_warm_up_apart(tiny_tflite: Path, tmp_path: Path) -> None:
+    spec = {"model": str(tiny_tflite), "warmup_min_iterations": 3, "iterations_min": 7, "duration_min_s": 0}
+
+    code, answer, _ = ask(spec, tmp_path)
+
+    assert code == 0
+    assert (len(answer["warmup_ns"]), len(answer["samples_ns"])) == (3, 7)
+    assert all(isinstance(sample, int) and sample > 0 for sample in answer["samples_ns"])
+    assert answer["load_ms"] > 0
+    assert answer["first_ms"] > 0
+    assert answer["stopped_early"] is False
+    assert answer["model_sha256"] == hashlib.sha256(tiny_tflite.read_bytes()).hexdigest()
+
+
+def test_the_longer_of_both_minima_ends_the_measurement(tiny_tflite: Path, tmp_path: Path) -> None:
+    code, answer, _ = ask({"model": str(tiny_tflite), "iterations_min": 5, "duration_min_s": 0.1}, tmp_path)
+
+    assert code == 0
+    assert len(answer["samples_ns"]) > 5, "0.1 s hold far more than 5 of these"
+
+
+def test_the_time_bound_leaves_one_sample_and_says_so(tiny_tflite: Path, tmp_path: Path) -> None:
+    _, answer, _ = ask({"model": str(tiny_tflite), "max_s": 0}, tmp_path)
+
+    assert (len(answer["warmup_ns"]), len(answer["samples_ns"])) == (0, 1)
+    assert answer["stopped_early"] is True
+
+
+def test_memory_is_the_peak_of_this_process_from_the_load_on(tiny_tflite: Path, tmp_path: Path) -> None:
+    memory = ask({"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path)[1]["memory"]
+
+    assert memory["peak_bytes"] >= memory["after_run_bytes"] > 0
+    assert memory["before_load_bytes"] > 0
+    assert memory["peak_not_reset"] is None or "clear_refs" in memory["peak_not_reset"]
+    assert memory["major_faults"] >= 0
+
+
+def test_what_the_device_does_not_tell_is_null_with_a_reason(tiny_tflite: Path, tmp_path: Path) -> None:
+    _, answer, _ = ask({"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path)
+
+    for part in (answer["before"], answer["after"], answer["environment"]):
+        untold = {name for name, value in part.items() if value is None}
+        assert untold == set(part["missing"])
+    assert answer["environment"]["runtime"] == "ai_edge_litert"
+    assert answer["environment"]["cores"] >= answer["environment"]["usable_cores"] >= 1
+
+
+def test_given_samples_are_run_and_their_outputs_written(tiny_tflite: Path, tmp_path: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    samples = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "in.npy", samples)
+    runner = Interpreter(str(tiny_tflite)).get_signature_runner()
+    (input_name,) = runner.get_input_details()
+    (output_name,) = runner.get_output_details()
+    spec = {
+        "model": str(tiny_tflite),
+        "duration_min_s": 0,
+        "inputs": {input_name: str(tmp_path / "in.npy")},
+        "outputs": str(tmp_path / "out"),
+    }
+
+    code, _, _ = ask(spec, tmp_path)
+
+    expected = np.concatenate([runner(**{input_name: sample[None]})[output_name] for sample in samples])
+    assert code == 0
+    with np.load(tmp_path / "out") as outputs:
+        assert list(outputs) == [output_name]
+        np.testing.assert_allclose(outputs[output_name], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_random_samples_depend_on_the_seed_only(tiny_tflite: Path, tmp_path: Path) -> None:
+    spec = {"model": str(tiny_tflite), "iterations_min": 1, "duration_min_s": 0}
+
+    outputs = []
+    for number, seed in enumerate((0, 0, 1)):
+        ask({**spec, "seed": seed, "outputs": str(tmp_path / f"{number}.npz")}, tmp_path)
+        with np.load(tmp_path / f"{number}.npz") as file:
+            outputs.append(file[file.files[0]])
+
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 3, 8, 8), np.float64), "float64"),
+        (np.zeros((2, 8, 8, 3), np.float32), "(2, 8, 8, 3)"),
+        (np.zeros((0, 3, 8, 8), np.float32), "(0, 3, 8, 8)"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(tiny_tflite: Path, tmp_path: Path, array: Any, words: str) -> None:
+    np.save(tmp_path / "in.npy", array)
+
+    kind, message = failure({"model": str(tiny_tflite), "inputs": {"args_0": str(tmp_path / "in.npy")}}, tmp_path)
+
+    assert kind == "inputs"
+    assert words in message
+
+
+def test_an_unknown_input_name_is_refused_with_the_known_ones(tiny_tflite: Path, tmp_path: Path) -> None:
+    kind, message = failure({"model": str(tiny_tflite), "inputs": {"image": "x.npy"}}, tmp_path)
+
+    assert kind == "inputs"
+    assert "args_0" in message
+
+
+def test_a_missing_model_is_an_error_in_json(tmp_path: Path) -> None:
+    kind, message = failure({"model": str(tmp_path / "no.tflite")}, tmp_path)
+
+    assert kind == "model"
+    assert "no.tflite" in message
+
+
+def test_a_damaged_model_is_an_error_in_json(tmp_path: Path) -> None:
+    (tmp_path / "bad.tflite").write_bytes(b"not a model" * 100)
+
+    assert failure({"model": str(tmp_path / "bad.tflite")}, tmp_path)[0] == "model"
+
+
+@pytest.mark.parametrize("spec", ["{", "[]", {}, {"model": "m", "thread": 1}, {"model": "m", "runtime": "no"}])
+def test_a_wrong_spec_is_an_error_in_json(spec: Any, tmp_path: Path) -> None:
+    assert failure(spec, tmp_path)[0] == "spec"
+
+
+def test_the_spec_may_come_on_stdin(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, AGENT], input='{"model": 1}', capture_output=True, text=True, cwd=tmp_path)
+
+    assert json.loads(done.stdout)["error"]["kind"] == "spec"
+
+
+def bare_python(folder: Path, *packages: str) -> dict[str, str]:
+    """An environment in which `python -S` sees only these packages of this interpreter, never edgepack."""
+    site = folder / "site"
+    site.mkdir()
+    for package in packages:
+        (spec,) = __import__(package).__path__
+        for found in Path(spec).parent.glob(f"{package}*"):
+            (site / found.name).symlink_to(found)
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
+
+
+def test_it_needs_only_numpy_and_a_runtime(tiny_tflite: Path, tmp_path: Path) -> None:
+    environment = bare_python(tmp_path, "numpy", "ai_edge_litert")
+
+    code, answer, log = ask(
+        {"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path, "-S", "-X", "importtime", env=environment
+    )
+
+    assert code == 0, answer
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in log.splitlines() if "import time:" in line}
+    assert "numpy" in imported
+    assert "edgepack" not in imported
+
+
+def test_without_a_runtime_it_says_what_to_install(tiny_tflite: Path, tmp_path: Path) -> None:
+    code, answer, _ = ask({"model": str(tiny_tflite)}, tmp_path, "-S", env=bare_python(tmp_path, "numpy"))
+
+    assert code == 1
+    assert answer["error"]["kind"] == "runtime"
+    assert "ai-edge-litert" in answer["error"]["message"]
+
+
+def test_it_is_python_3_9_and_imports_the_standard_library_only() -> None:
+    tree = ast.parse(AGENT.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
