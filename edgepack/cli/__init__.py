@@ -1,0 +1,51 @@
+"""The command line: one file a command, imported when it is called. Every command is in this table.
+
+The module itself loads click and nothing heavier, so that `edgepack --help` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from edgepack import __version__
+from edgepack.cli.group import CommandGroup, Entry
+from edgepack.cli.invocation import Invocation
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Make a bundle": {
+        "init": Entry("edgepack.cli.init:init", "Write a commented edgepack.toml to start from."),
+        "plan": Entry("edgepack.cli.plan:plan", "Check a recipe and show what a build would do."),
+        "build": Entry("edgepack.cli.build:build", "Compress, export, verify and bundle a trained model."),
+    },
+    "Judge it": {
+        "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole and runs right here."),
+        "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
+    },
+    "Use it": {
+        "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
+        "unpack": Entry("edgepack.cli.unpack:unpack", "Write a bundle's files into a folder."),
+    },
+    "Around it": {
+        "targets": Entry("edgepack.cli.targets:targets", "List the kinds of device, or show one."),
+        "doctor": Entry("edgepack.cli.doctor:doctor", "Check whether this machine has what a build needs."),
+        "cache": Entry("edgepack.cli.cache:cache", "Show or prune the finished stages of builds."),
+        "schema": Entry("edgepack.cli.schema:schema", "Print a JSON Schema: recipe, manifest or target."),
+        "completion": Entry("edgepack.cli.completion:completion", "Print the script that completes commands in a shell."),
+    },
+}
+
+
+@click.group(
+    cls=CommandGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="'edgepack COMMAND --help' shows examples. Start with: edgepack init",
+)
+@click.version_option(__version__, prog_name="edgepack")
+def app() -> None:
+    """Turn a trained model into an app-ready bundle for an edge device, and prove that it is small, fast and still right."""
+
+
+def main() -> None:
+    """The console script."""
+    app.main(prog_name="edgepack", obj=Invocation(supervised=True))

@@ -15,6 +15,13 @@ from typing import Any
 from edgepack.core.errors import EnvironmentProblem
 
 
+def cache_folder() -> Path:
+    """Where things that belong to this machine rather than to a project are kept: $EDGEPACK_CACHE_DIR, else the XDG cache."""
+    if own := os.environ.get("EDGEPACK_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack"
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old bytes or the new ones, never a part.
 

@@ -8,9 +8,9 @@ replaced by the exact values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,15 +19,17 @@ from torch import fx
 from edgepack.core.chatter import chatter_to
 from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.files import write_atomic
-from edgepack.core.types import Array, Progress, Samples
+from edgepack.core.types import Array, Progress, QuantParams, Samples
 from edgepack.exporters.litert_graph import read_graph
 from edgepack.exporters.litert_grid import impose
-from edgepack.exporters.litert_pairing import pair
+from edgepack.exporters.litert_pairing import Pairing, pair, place
 from edgepack.exporters.protocol import Exported, ExportOptions
 from edgepack.network.fold import program_of
+from edgepack.network.grid import grid_points, trace
 from edgepack.network.model import Model, as_tensors
 
-_SIGNATURE = "serving_default"
+if TYPE_CHECKING:
+    from edgepack.targets import NumericConstraints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class LiteRTExporter:
         progress.start("Imposing the learned grid")
         with chatter_to(log):
             pairing = pair(float_path, program, self._border_values(model, probe), as_tensors(model, probe))
-            laid_out = _lay_out(float_path, pairing.ranges(), self.options)
+            laid_out = _lay_out(float_path, pairing, self.options)
             content, notes = impose(laid_out, pairing, program, float_content=float_path.read_bytes())
         write_atomic(path, content)
         progress.done(f"{len(pairing.params)} tensors, {len(program.layers)} layers")
@@ -64,11 +66,23 @@ class LiteRTExporter:
             notes=(*pairing.notes, *notes),
         )
 
-    def versions(self) -> dict[str, str]:
-        """The converter, the quantizer and the runtime."""
-        return {
-            name: version(name) for name in ("litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert")
-        }
+    def check(
+        self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
+    ) -> Path:
+        """Convert the float model; with `constraints`, lay the integer graph out on a grid with made-up ranges."""
+        progress.start("Checking that the target can take the model")
+        path = folder / "float.tflite"
+        with chatter_to(folder / "export.log"):
+            program = program_of(model)
+            _convert(program.module, model, self._nhwc(model), path)
+            if constraints is not None:
+                ops = trace(model.build().eval(), model.example())
+                made_up = {name: QuantParams(scale=(1.0,), zero_point=(0,)) for name in grid_points(ops, constraints)}
+                program = replace(program, activations=made_up)
+                pairing = pair(path, program, self._border_values(model, probe), as_tensors(model, probe))
+                _lay_out(path, pairing, self.options)
+        progress.done()
+        return path
 
     def _nhwc(self, model: Model) -> tuple[bool, ...]:
         """For each input, whether the file takes it as NHWC though the network wants NCHW."""
@@ -123,8 +137,11 @@ def _name_borders(path: Path, model: Model) -> None:
     write_atomic(path, bytes(flatbuffer_utils.convert_object_to_bytearray(content)))
 
 
-def _lay_out(float_path: Path, ranges: dict[str, tuple[float, float]], options: ExportOptions) -> bytes:
-    """The integer graph by ai-edge-quantizer, from the given ranges instead of a calibration."""
+def _lay_out(float_path: Path, pairing: Pairing, options: ExportOptions) -> bytes:
+    """The integer graph by ai-edge-quantizer, from the given ranges instead of a calibration.
+
+    Raises UnsupportedError for an operator that it leaves in float: that would cost a detour on every inference.
+    """
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
     worker = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8())
@@ -133,7 +150,7 @@ def _lay_out(float_path: Path, ranges: dict[str, tuple[float, float]], options: 
             worker.update_quantization_recipe(".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
     calibration = {
         name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
-        for name, (low, high) in ranges.items()
+        for name, (low, high) in pairing.ranges().items()
     }
     try:
         content = worker.quantize(calibration).quantized_model
@@ -141,6 +158,14 @@ def _lay_out(float_path: Path, ranges: dict[str, tuple[float, float]], options: 
         raise UnsupportedError(f"ai-edge-quantizer can't lay out this graph in int8: {_reason(exc)}") from exc
     if content is None:
         raise StageError("ai-edge-quantizer returned no model")
+    _, graph = read_graph(bytes(content))
+    for operator in graph.operators:
+        in_float = [i for i in operator.outputs if i in graph.float_tensors]
+        if in_float and operator.kind not in ("QUANTIZE", "DEQUANTIZE"):
+            raise UnsupportedError(
+                f"LiteRT operator {operator.kind} at '{place(graph.names[in_float[0]])}' has no int8 form in ai-edge-quantizer; "
+                "replace it by one that has (relu, relu6, hardswish, sigmoid, tanh, …)"
+            )
     return bytes(content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TR
 _WEIGHT_INPUT = {"TRANSPOSE_CONV": 1}
 _BIAS_INPUT = {"TRANSPOSE_CONV": 3}
 _LARGEST_BIAS_CODE = 2**30
+_COPY = re.compile(r"_duplicated_\d+$")
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ def _impose_layer(
     weight = operator.inputs[_WEIGHT_INPUT.get(operator.kind, 1)]
     bias_at = _BIAS_INPUT.get(operator.kind, 2)
     bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
-    name = file.graph.names[weight]
+    name = _original(file.graph.names[weight])
     if weight not in file.graph.constants or name not in floats:
         return  # a product of two activations
     axis = _CHANNEL_AXIS[operator.kind]
@@ -114,7 +116,7 @@ def _impose_layer(
         )
     scale = np.array(layer.params.scale, np.float64)
     scale = np.broadcast_to(scale, (floats[name].shape[axis],)).copy()
-    bias_values = None if bias < 0 else floats[file.graph.names[bias]].astype(np.float64)
+    bias_values = None if bias < 0 else floats[_original(file.graph.names[bias])].astype(np.float64)
     if bias_values is not None:
         needed = np.abs(bias_values) / (file.scale(source) * _LARGEST_BIAS_CODE)
         if (needed > scale).any():
@@ -133,6 +135,11 @@ def _impose_layer(
         file.set_params(
             bias, QuantParams(scale=tuple(bias_scale.tolist()), zero_point=(0,) * scale.size, dtype="int32", axis=0)
         )
+
+
+def _original(name: str) -> str:
+    """The float graph's name of a constant that the quantizer copied because two operators need different grids of it."""
+    return _COPY.sub("", name)
 
 
 def _layer_of(weight: Array, axis: int, layers: tuple[Layer, ...]) -> Layer | None:

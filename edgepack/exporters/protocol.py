@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from edgepack.core.types import Progress, QuantParams, Samples
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +49,10 @@ class Exporter(Protocol):
         Raises UnsupportedError for an operator that the format can't take, with its place in the model.
         """
 
-    def versions(self) -> dict[str, str]:
-        """The versions of the libraries that shape the bytes."""
+    def check(
+        self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
+    ) -> Path:
+        """Write the float model's file and answer its path; with `constraints`, also prove that it can be laid out on such a grid.
 
-
-def exported_facts(exported: Exported) -> dict[str, Any]:
-    """The JSON that lies beside the files, for later stages."""
-    return {
-        "tensors": {
-            name: {"op": op, "scale": list(params.scale), "zero_point": list(params.zero_point)}
-            for name, (op, params) in exported.tensors.items()
-        },
-        "notes": list(exported.notes),
-    }
+        Runs before any training. Raises UnsupportedError that names the operator and its place in the model.
+        """

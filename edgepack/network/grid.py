@@ -128,6 +128,14 @@ def complete_grid(
     return frozenset(frozen)
 
 
+def grid_points(ops: dict[str, Op], constraints: Constraints) -> list[str]:
+    """The operations whose outputs get a grid. Raises UnsupportedError where the target's rules contradict each other."""
+    groups = _groups(ops, constraints)
+    for members in groups:
+        _fixed(members, ops, constraints)
+    return [name for members in groups for name in members if ops[name].kind not in _MOVES_VALUES_ONLY]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """What the exporters impose: activations by operation name, weights by parameter name of the float network."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgepack.core.digest import digest_of
 from edgepack.core.errors import EnvironmentProblem
-from edgepack.core.files import folder_in_the_making
+from edgepack.core.files import cache_folder, folder_in_the_making
 from edgepack.core.locks import exclusive
 from edgepack.core.types import Progress
 
@@ -32,13 +32,6 @@ import sys, torch.utils.cpp_extension as cpp
 from nncf.torch.quantization.extensions import CPU_EXT_SRC_LIST, EXT_INCLUDE_DIRS
 cpp.load(sys.argv[1], CPU_EXT_SRC_LIST, extra_include_paths=EXT_INCLUDE_DIRS, build_directory=sys.argv[2], verbose=False)
 """
-
-
-def cache_folder() -> Path:
-    """Where things that belong to this machine rather than to a project are kept: $EDGEPACK_CACHE_DIR, else the XDG cache."""
-    if own := os.environ.get("EDGEPACK_CACHE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack"
 
 
 def extension_folder() -> Path:

@@ -1,0 +1,91 @@
+"""The pages a person reads inside a bundle: the model card, and the verification's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgepack.bundle.manifest import Manifest, Tensor
+from edgepack.core.types import Check
+
+
+def model_card(manifest: Manifest) -> str:
+    """What the model is, how to feed it, how good it is: Markdown from the manifest alone."""
+    lines = [f"# {manifest.name} {manifest.version} for {manifest.target}", ""]
+    lines += [manifest.description, ""] if manifest.description else []
+    if not manifest.checks_passed:
+        lines += ["**Not all checks passed: see reports/verify.md. Do not ship this without a reason.**", ""]
+    lines += [f"- model: `{manifest.model.path}`, {manifest.model.precision}, {manifest.model.size_bytes:,} bytes"]
+    lines += [f"- author: {manifest.author}"] if manifest.author else []
+    lines += [f"- licence: {manifest.license}"] if manifest.license else []
+    if (metric := manifest.metric) is not None:
+        lines.append(
+            f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples; the original float model has {metric.float_value:.2%}"
+        )
+    lines += [
+        "",
+        "## Input and output",
+        "",
+        "| | name | shape | dtype | layout | scale | zero point |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row("input", tensor) for tensor in manifest.inputs]
+    lines += [_row("output", tensor) for tensor in manifest.outputs]
+    lines += ["", "real value = scale × (code − zero point)", ""]
+    if manifest.preprocess:
+        lines += ["## Preprocessing", "", "In this order; `preprocess.py` is the reference implementation:", ""]
+        lines += [f"{number}. `{step}`" for number, step in enumerate(manifest.preprocess, start=1)]
+        lines.append("")
+    if manifest.golden is not None:
+        lines += [
+            "## Prove your integration",
+            "",
+            f"Run `golden/input_*.npy` ({manifest.golden.samples} samples) through the model: each output lies within "
+            f"{manifest.golden.tolerance_steps:g} steps of `golden/output_*.npy`.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def verification_page(
+    title: str, checks: Iterable[Check], layers: Iterable[Mapping[str, Any]], notes: Iterable[str]
+) -> str:
+    """Every check, and every tensor beside the network's operation, as Markdown."""
+    lines = [
+        f"# Verification of {title}",
+        "",
+        "| check | value | limit | samples | 95 % interval | passed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for check in checks:
+        sign = "≤" if check.direction == "max" else "≥"
+        interval = (
+            f"{check.ci95[0]:.4g} … {check.ci95[1]:.4g}" if check.ci95 else "exact" if check.samples is None else ""
+        )
+        lines.append(
+            f"| {check.kind}: {check.name} | {check.value:.6g} | {sign} {check.limit:.6g} | {check.samples or ''} | {interval} | "
+            f"{'yes' if check.passed else '**no**'} |"
+        )
+    rows = [
+        f"| {layer['operation']} | {layer['tensor']} | {layer['sqnr_db']:.1f} | {layer['mean_steps']:.3f} |"
+        for layer in layers
+    ]
+    if rows:
+        lines += [
+            "",
+            "## Layer by layer",
+            "",
+            "The artifact's tensors against the compressed network's, in execution order.",
+            "",
+        ]
+        lines += ["| operation | tensor | SQNR (dB) | mean difference (steps) |", "|---|---|---|---|", *rows]
+    lines += ["", "## Notes", "", *(f"- {note}" for note in notes)] if (notes := list(notes)) else []
+    return "\n".join(lines) + "\n"
+
+
+def _row(kind: str, tensor: Tensor) -> str:
+    grid = tensor.quantization
+    scale, zero = (
+        ("", "") if grid is None else (", ".join(f"{s:.9g}" for s in grid.scale), ", ".join(map(str, grid.zero_point)))
+    )
+    return f"| {kind} | `{tensor.name}` | {list(tensor.shape)} | {tensor.dtype} | {tensor.layout} | {scale} | {zero} |"

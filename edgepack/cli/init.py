@@ -1,0 +1,69 @@
+"""`edgepack init`: a recipe to start from, with every option explained in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.cli.options import FOLDER
+
+
+class _Shape(click.ParamType):
+    """'3,224,224' or '3x224x224'."""
+
+    name = "shape"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The sizes."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).strip("[]() ").replace("x", ",").split(",")
+        if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"'{value}' is no shape; write the sizes of one sample without the batch, e.g. 3,224,224", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+@click.command()
+@click.argument("folder", type=FOLDER, default=Path(), metavar="[FOLDER]")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="What returns the float torch.nn.Module.  [default: one that is found]")
+@click.option("--weights", metavar="FILE", help="State dict, relative to FOLDER.  [default: one that is found]")
+@click.option("--input-shape", type=_Shape(), metavar="SIZES", help="Shape of one sample without the batch, e.g. 3,224,224.")
+@click.option("--force", is_flag=True, help="Write over an edgepack.toml that is there.")
+def init(
+    *, folder: Path, factory: str | None, weights: str | None, input_shape: tuple[int, ...] | None, force: bool
+) -> None:
+    """Write a commented edgepack.toml to start from.
+
+    Every option is in it with its explanation and its default. A model's factory and its weights are suggested where FOLDER has an
+    obvious one; nothing is imported or run for that. What only you can know is marked FILL IN.
+
+    \b
+    Examples:
+      edgepack init
+      edgepack init my-model --factory model:build --weights model.safetensors --input-shape 1,28,28
+    """
+    from edgepack.cli.found import find_factories, find_weights
+    from edgepack.cli.starter import MARK, starter
+    from edgepack.cli.terminal import shown
+    from edgepack.core.errors import UsageError
+    from edgepack.core.files import write_atomic
+    from edgepack.core.section import validate
+    from edgepack.recipe import FILE_NAME, ModelSection
+
+    path = folder / FILE_NAME
+    if path.exists() and not force:
+        raise UsageError(f"{shown(path)}: exists already; --force writes over it")
+    factories = [factory] if factory else find_factories(folder)
+    files = [weights] if weights else find_weights(folder)
+    probe = {"factory": (factories or ["model:build"])[0], "inputs": [{"shape": input_shape or (1,)}]}
+    validate(ModelSection, probe, where="--factory")
+    text = starter(name=folder.resolve().name, factories=factories, weights=files, input_shape=input_shape)
+    write_atomic(path, text.encode())
+    for what, given, found in (("factory", factory, factories), ("weights", weights, files)):
+        if found and not given:
+            others = f" (also seen: {', '.join(found[1:])})" if found[1:] else ""
+            click.echo(f"found {what}: {found[0]}{others}")
+    click.echo(f"{shown(path)}: fill in {text.count(MARK)} marked places, then run: edgepack plan")

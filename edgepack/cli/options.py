@@ -1,0 +1,61 @@
+"""Options and arguments that several commands share, and what a shell completes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def complete_target(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of targets that begin so: the shipped ones and those of the project here."""
+    from edgepack.targets import target_names
+
+    return [name for name in target_names(Path.cwd()) if name.startswith(incomplete)]
+
+
+def complete_recipe(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """TOML files and folders."""
+    place = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    found = sorted(place.glob("*")) if place.is_dir() else []
+    names = [f"{path}/" if path.is_dir() else str(path) for path in found if path.is_dir() or path.suffix == ".toml"]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def bundle_argument(function: F) -> F:
+    """BUNDLE: the file that a build wrote."""
+    return click.argument("bundle", type=FILE)(function)
+
+
+def recipe_option(function: F) -> F:
+    """--recipe: a file, or a folder that holds one."""
+    return click.option(
+        "-r",
+        "--recipe",
+        type=click.Path(path_type=Path),
+        default=Path(),
+        show_default="the current folder",
+        metavar="FILE|FOLDER",
+        shell_complete=complete_recipe,
+        help="The recipe, or a folder with edgepack.toml, or pyproject.toml with [tool.edgepack].",
+    )(function)
+
+
+def work_dir_option(default: str) -> Callable[[F], F]:
+    """--work-dir: where finished stages are."""
+    return click.option(
+        "--work-dir", type=FOLDER, show_default=default, default=None, help="Folder of finished stages."
+    )
+
+
+def json_option(function: F) -> F:
+    """--json: one JSON value on standard output, and nothing else there."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(function)

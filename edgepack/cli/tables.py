@@ -1,0 +1,170 @@
+"""The tables that commands draw, each from values of the other rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from edgepack.cli.words import digits, duration, interval, percent, quantity, size
+
+if TYPE_CHECKING:
+    from edgepack.bench import BenchResult, Measurement
+    from edgepack.bundle.golden import GoldenResult
+    from edgepack.bundle.manifest import CheckEntry, Manifest, Tensor
+
+_YES, _NO = "[green]✓[/]", "[bold red]✗[/]"
+
+
+def plain_table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table with a title; `columns` maps each header to 'left' or 'right'. Cells are rich markup."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.ROUNDED, header_style="bold")
+    for header, side in columns.items():
+        table.add_column(header, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns without lines; empty values are left out. Values are rich markup."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def checks_table(checks: Sequence[CheckEntry]) -> Table:
+    """Every check of a build: what was found, what is allowed, and how sure that is."""
+    rows = [
+        (
+            check.kind,
+            escape(check.name),
+            quantity(check.name, check.value),
+            f"{'≤' if check.direction == 'max' else '≥'} {quantity(check.name, check.limit)}",
+            "" if check.samples is None else f"{check.samples:,}",
+            interval(check.name, check.ci95),
+            _YES if check.passed else _NO,
+        )
+        for check in checks
+    ]
+    columns = {"check": "left", "name": "left", "value": "right", "limit": "right", "samples": "right"}
+    return plain_table("", {**columns, "95 % CI": "right", "passed": "left"}, rows)
+
+
+def tensors_table(manifest: Manifest) -> Table:
+    """Inputs and outputs as an app sees them."""
+    rows = [
+        (kind, escape(tensor.name), _dimensions(tensor), tensor.dtype, tensor.layout, *_grid(tensor))
+        for kind, tensors in (("input", manifest.inputs), ("output", manifest.outputs))
+        for tensor in tensors
+    ]
+    columns = {"": "left", "name": "left", "shape": "left", "dtype": "left", "layout": "left"}
+    return plain_table("", {**columns, "scale": "right", "zero point": "right"}, rows)
+
+
+def files_table(manifest: Manifest) -> Table:
+    """Every file of a bundle."""
+    rows = [(escape(file.path), size(file.size_bytes), f"[dim]{file.sha256[:16]}…[/]") for file in manifest.files]
+    return plain_table("", {"file": "left", "size": "right", "sha256": "left"}, rows)
+
+
+def golden_table(results: Sequence[GoldenResult]) -> Table:
+    """How the golden outputs compare with what this machine computes."""
+    rows = [
+        (
+            escape(result.output),
+            digits(result.largest_steps),
+            f"≤ {result.tolerance_steps:g}",
+            f"{result.differing:,} of {result.values:,}",
+            _YES if result.passed else _NO,
+        )
+        for result in results
+    ]
+    columns = {"output": "left", "largest difference": "right", "allowed": "right", "values that differ": "right"}
+    return plain_table("", {**columns, "passed": "left"}, rows)
+
+
+def bench_table(result: BenchResult, manifest: Manifest) -> Table:
+    """Size, quality, latency and memory of each measured model, and how they relate to the first."""
+    compared = len(result.measurements) > 1
+    rows = []
+    for one in result.measurements:
+        style = "bold" if one.sha256 == manifest.model.sha256 else "default"
+        cells = [
+            escape(one.label),
+            _size(one, result.measurements[0]),
+            _quality(one, manifest),
+            f"{digits(one.p50_ms)} ms",
+            f"{digits(one.pooled.p90_ms)} ms",
+            "unknown" if one.peak_memory_bytes is None else size(one.peak_memory_bytes),
+        ]
+        cells += [_speed(one, result)] if compared else []
+        rows.append([f"[{style}]{cell}[/]" for cell in cells])
+    metric = "quality" if manifest.metric is None else manifest.metric.name.replace("top", "top-")
+    columns = {"model": "left", "size": "right", metric: "right", "p50": "right", "p90": "right", "peak memory": "right"}
+    if compared:
+        columns["speed (95 % CI)"] = "right"
+    title = f"{manifest.name} {manifest.version} for {manifest.target}"
+    table = plain_table(escape(title), columns, rows)
+    table.caption, table.caption_justify, table.caption_style = _conditions(result), "left", "dim"
+    return table
+
+
+def _size(one: Measurement, base: Measurement) -> str:
+    text = size(one.size_bytes)
+    return text if one is base else f"{text}  (÷{digits(base.size_bytes / one.size_bytes, 2)})"
+
+
+def _quality(one: Measurement, manifest: Manifest) -> str:
+    if (metric := manifest.metric) is None:
+        return ""
+    return percent(metric.value if one.sha256 == manifest.model.sha256 else metric.float_value)
+
+
+def _speed(one: Measurement, result: BenchResult) -> str:
+    """A ratio of times turned over, so that more is faster."""
+    for comparison in result.comparisons:
+        if comparison.label == one.label:
+            ratio = comparison.ratio
+            text = f"{digits(1 / ratio.value)}×"
+            if ratio.ci95 is None:
+                return text
+            low, high = ratio.ci95
+            return f"{text}  ({digits(1 / high)} … {digits(1 / low)})"
+    return "1×"
+
+
+def _conditions(result: BenchResult) -> str:
+    environment = result.runs[0].report.environment
+    threads, runs = result.protocol.threads, result.protocol.repetitions
+    parts = [
+        result.device.name + (f" ({environment.cpu_model})" if environment.cpu_model else ""),
+        f"{environment.runtime} {environment.runtime_version}",
+        f"{threads} thread{'s' if threads > 1 else ''}",
+        f"{runs} fresh process{'es' if runs > 1 else ''} per model",
+        f"{duration(sum(map(_measured_s, result.measurements)))} of inference",
+    ]
+    return escape(" · ".join(parts))
+
+
+def _measured_s(one: Measurement) -> float:
+    return one.pooled.n * one.pooled.mean_ms / 1e3
+
+
+def _dimensions(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+def _grid(tensor: Tensor) -> tuple[str, str]:
+    if (grid := tensor.quantization) is None:
+        return "", ""
+    if grid.axis is not None:
+        return f"{len(grid.scale)} along axis {grid.axis}", ""
+    return f"{grid.scale[0]:.6g}", str(grid.zero_point[0])

@@ -1,0 +1,82 @@
+"""`edgepack verify`: is a bundle whole, and does it give here what it gave where it was built?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.cli.options import bundle_argument, json_option
+from edgepack.core.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from edgepack.bundle.golden import GoldenResult
+    from edgepack.pipeline import VerifyResult
+
+
+@click.command()
+@bundle_argument
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the runtime.")
+@json_option
+def verify(*, bundle: Path, threads: int, as_json: bool) -> None:
+    """Prove that a bundle is whole and runs right here.
+
+    Checks every byte of BUNDLE against its manifest, then runs its golden inputs through the runtime and compares the outputs with
+    those that the build recorded. Exit code 10: the file is damaged. Exit code 8: an output differs more than allowed.
+
+    \b
+    Examples:
+      edgepack verify dist/digits-1.0.0-arm64.edgepack
+      edgepack verify --json model.edgepack | jq .passed
+    """
+    from edgepack.cli.progress import shown_progress
+    from edgepack.cli.terminal import echo_json
+    from edgepack.pipeline import verify as verify_bundle
+
+    with shown_progress(quiet=as_json) as progress:
+        result = verify_bundle(bundle, threads=threads, progress=progress)
+    if as_json:
+        echo_json(_content(result))
+    else:
+        _show(result)
+    if not result.passed:
+        wrong = ", ".join(f"'{one.output}'" for one in result.golden if not one.passed)
+        raise CheckFailed(
+            f"{bundle}: this machine gives other outputs than the build recorded for {wrong}; the file is whole, so compare the runtime's version"
+        )
+
+
+def _content(result: VerifyResult) -> dict[str, Any]:
+    from edgepack.core.digest import sha256_file
+
+    return {
+        "bundle": str(result.bundle.path),
+        "sha256": sha256_file(result.bundle.path),
+        "whole": True,
+        "golden": [_golden(one) for one in result.golden],
+        "passed": result.passed,
+    }
+
+
+def _golden(one: GoldenResult) -> dict[str, Any]:
+    return {
+        "output": one.output,
+        "largest_steps": one.largest_steps if math.isfinite(one.largest_steps) else None,
+        "tolerance_steps": one.tolerance_steps,
+        "values": one.values,
+        "differing": one.differing,
+        "passed": one.passed,
+    }
+
+
+def _show(result: VerifyResult) -> None:
+    from edgepack.cli.tables import golden_table
+    from edgepack.cli.terminal import draw, shown
+
+    click.echo(f"{shown(result.bundle.path)}: whole, {len(result.bundle.names)} files")
+    if not result.golden:
+        click.secho("It has no golden samples, so whether it runs right was not checked.", fg="yellow")
+        return
+    draw(golden_table(result.golden))

@@ -1,0 +1,230 @@
+"""The build, top to bottom: the table of contents.
+
+    plan ─► load ─► baseline ─► compress ─► export ─► verify ─► bundle
+
+Each verb is a file in `stages/`, each result is kept in `.edgepack/` by the digest of what it depends on, and each is made once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.bench import BenchModel, BenchProtocol, BenchResult
+from edgepack.bench import bench as bench_models
+from edgepack.bundle import Bundle, read_bundle
+from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
+from edgepack.core.errors import CheckFailed, EnvironmentProblem, UsageError
+from edgepack.core.files import cache_folder, write_json
+from edgepack.core.types import Check, Progress, Silent
+from edgepack.devices import TRANSPORTS
+from edgepack.plan import WORK_FOLDER, BuildPlan, make_plan
+from edgepack.recipe import Recipe
+from edgepack.runtimes import RUNTIMES
+from edgepack.stages.bundle import bundle as bundle_stage
+from edgepack.stages.compress import compress
+from edgepack.stages.export import ExportedModel, baseline, export
+from edgepack.stages.load import load
+from edgepack.stages.verify import Verification, failure_report
+from edgepack.stages.verify import verify as verify_stage
+from edgepack.store.cache import StageCache
+
+
+def build(
+    recipe: Recipe | Path,
+    *,
+    target: str | None = None,
+    folder: Path | None = None,
+    work_folder: Path | None = None,
+    dist_folder: Path | None = None,
+    allow_failed_checks: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compress, export, verify and bundle a trained model for one target. Finished stages are reused.
+
+    `recipe` is edgepack.toml, a folder that holds one, or a Recipe made in Python; `folder` is what its paths are relative to. Raises an
+    EdgepackError of `core.errors`; CheckFailed when a check fails and `allow_failed_checks` is not set.
+    """
+    progress = progress or Silent()
+    plan = make_plan(
+        recipe,
+        target=target,
+        folder=folder,
+        work_folder=work_folder,
+        dist_folder=dist_folder,
+        allow_failed_checks=allow_failed_checks,
+    )
+    cache = StageCache(plan.work_folder)
+    loaded = load(plan, cache, progress)
+    original = baseline(plan, cache, loaded, progress)
+    compressed = compress(plan, cache, loaded, progress)
+    exported = export(plan, cache, compressed, progress)
+    measured = _measure(plan, cache, exported, progress)
+    verification = verify_stage(plan, cache, loaded, compressed, exported, measured, progress)
+    _stop_if_failed(plan, verification)
+    return bundle_stage(plan, cache, loaded, original, exported, verification, progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """A bundle that is whole, and how its golden samples fare on this machine."""
+
+    bundle: Bundle
+    golden: tuple[GoldenResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every golden output is within its tolerance."""
+        return all(result.passed for result in self.golden)
+
+
+def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) -> VerifyResult:
+    """Check every file of a bundle, and run its golden inputs here. Raises BundleError when it is damaged."""
+    progress = progress or Silent()
+    progress.start("Checking every file")
+    opened = read_bundle(bundle)
+    opened.verify()
+    progress.done(f"{len(opened.names)} files")
+    if opened.manifest.golden is None:
+        return VerifyResult(bundle=opened, golden=())
+    progress.start("Running the golden samples")
+    model = opened.model_path(_models_folder(None))
+    outputs = RUNTIMES.load(_runtime_of(opened))().open(model, threads=threads).run(read_golden(opened).inputs)
+    progress.done()
+    return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
+
+
+def float_artifact(bundle: Bundle, *, work_folder: Path) -> Path | None:
+    """The float model of the build that made a bundle, found in its work folder by digest; None when it is not there."""
+    lineage = bundle.manifest.lineage.get("float_model")
+    wanted = lineage.get("sha256") if isinstance(lineage, dict) else None
+    cache = StageCache(work_folder)
+    for entry in cache.entries():
+        if entry.stage == "baseline" and cache.facts(entry.folder).get("sha256") == wanted:
+            return entry.folder / str(cache.facts(entry.folder)["file"])
+    return None
+
+
+def bench(
+    bundle: Path,
+    *,
+    against_float: bool = False,
+    work_folder: Path | None = None,
+    protocol: BenchProtocol | None = None,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Measure a bundle's latency and memory on this machine, interleaved with its float model when asked.
+
+    Labels are 'float' and 'bundle'. `work_folder` is where the bundle was built (default: `.edgepack` beside the bundle's folder). Raises BundleError for a
+    damaged bundle and UsageError when the float model is not there.
+    """
+    opened = read_bundle(bundle)
+    opened.verify()
+    work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
+    model = opened.model_path(_models_folder(work_folder))
+    runtime = _runtime_of(opened)
+    about = opened.manifest.model
+    models = [BenchModel(label="bundle", path=model, sha256=about.sha256, size_bytes=about.size_bytes, runtime=runtime)]
+    if against_float:
+        path = float_artifact(opened, work_folder=work_folder)
+        if path is None:
+            raise UsageError(
+                f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
+            )
+        lineage = opened.manifest.lineage["float_model"]
+        assert isinstance(lineage, dict)
+        models.insert(
+            0,
+            BenchModel(
+                label="float", path=path, sha256=str(lineage["sha256"]), size_bytes=path.stat().st_size, runtime=runtime
+            ),
+        )
+    with TRANSPORTS.load("local")() as device:
+        return bench_models(models, device=device, protocol=protocol or BenchProtocol(), progress=progress or Silent())
+
+
+def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progress: Progress) -> tuple[Check, ...]:
+    """The budget's latency and memory, measured on this machine when the recipe limits them."""
+    budget = plan.recipe.budget
+    if budget.latency_p50_ms is None and budget.peak_memory_bytes is None:
+        return ()
+    artifact = exported.artifact
+    key = plan.key("measure", exported.key, plan.target.limits.model_dump(mode="json"))
+
+    def work(scratch: Path) -> dict[str, float]:
+        model = BenchModel(
+            label="bundle",
+            path=artifact.path,
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            runtime=plan.target.runtime,
+        )
+        with TRANSPORTS.load("local")() as device:
+            result = bench_models(
+                [model], device=device, protocol=BenchProtocol(threads=plan.target.limits.threads), progress=progress
+            )
+        write_json(scratch / "bench.json", result.as_dict())
+        found = result.measurement("bundle")
+        if found.peak_memory_bytes is None:
+            raise EnvironmentProblem(
+                "budget.peak_memory_bytes: this machine can't tell a process's peak memory; leave that limit out here"
+            )
+        interval = found.p50_ci95_ms or (found.p50_ms, found.p50_ms)
+        return {
+            "p50_ms": found.p50_ms,
+            "low_ms": interval[0],
+            "high_ms": interval[1],
+            "peak_memory_bytes": float(found.peak_memory_bytes),
+        }
+
+    facts = cache.facts(cache.run("measure", key, work, progress=progress))
+    checks: list[Check] = []
+    if budget.latency_p50_ms is not None:
+        checks.append(
+            Check(
+                kind="budget",
+                name="latency_p50_ms",
+                value=facts["p50_ms"],
+                limit=budget.latency_p50_ms,
+                direction="max",
+                ci95=(facts["low_ms"], facts["high_ms"]),
+                method="median of run medians on the machine that built it; t interval over runs",
+            )
+        )
+    if budget.peak_memory_bytes is not None:
+        checks.append(
+            Check(
+                kind="budget",
+                name="peak_memory_bytes",
+                value=facts["peak_memory_bytes"],
+                limit=float(budget.peak_memory_bytes),
+                direction="max",
+                method="largest peak resident memory of a process on the machine that built it",
+            )
+        )
+    return tuple(checks)
+
+
+def _stop_if_failed(plan: BuildPlan, verification: Verification) -> None:
+    if verification.passed or plan.allow_failed_checks:
+        return
+    report = plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
+    write_json(
+        report,
+        {
+            "checks": [check.as_dict() for check in verification.checks],
+            "layers": [layer.as_dict() for layer in verification.layers],
+        },
+    )
+    raise CheckFailed(
+        f"{failure_report(verification)}\nThe full report is in {report}. Nothing was bundled; --allow-failed-checks bundles it marked as failed."
+    )
+
+
+def _runtime_of(bundle: Bundle) -> str:
+    return {"tflite": "litert"}[bundle.manifest.model.format]
+
+
+def _models_folder(work_folder: Path | None) -> Path:
+    """Where models are unpacked to be run, by digest."""
+    return (work_folder if work_folder is not None and work_folder.is_dir() else cache_folder()) / "models"

@@ -1,0 +1,165 @@
+"""Bundle: the model and all that an app needs to use it and to trust it, in one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgepack.bundle import Bundle, read_bundle, write_bundle
+from edgepack.bundle.card import model_card, verification_page
+from edgepack.bundle.golden import to_npy
+from edgepack.bundle.manifest import Manifest
+from edgepack.core.digest import sha256_bytes, sha256_file
+from edgepack.core.files import write_atomic
+from edgepack.core.types import Progress
+from edgepack.data.samples import preprocess_file
+from edgepack.plan import BuildPlan, tool_versions
+from edgepack.stages.export import ExportedModel
+from edgepack.stages.load import Stored
+from edgepack.stages.verify import Verification
+from edgepack.store.cache import StageCache
+
+
+def bundle(
+    plan: BuildPlan,
+    cache: StageCache,
+    loaded: Stored,
+    baseline: ExportedModel,
+    exported: ExportedModel,
+    verification: Verification,
+    progress: Progress,
+) -> Bundle:
+    """Write the bundle and copy it to the dist folder. The same inputs give the same bytes."""
+    recipe_bytes = _recipe_bytes(plan)
+    key = plan.key(
+        "bundle",
+        exported.key,
+        baseline.key,
+        verification.key,
+        plan.recipe.bundle.model_dump(mode="json"),
+        list(plan.labels or ()),
+        sha256_bytes(recipe_bytes),
+        plan.target_name,
+    )
+    name = plan.bundle_path.name
+
+    def work(scratch: Path) -> dict[str, Any]:
+        progress.start("Packing the bundle")
+        inputs, outputs = verification.golden()
+        manifest = Manifest.model_validate(_manifest(plan, loaded, baseline, exported, verification, recipe_bytes))
+        files: dict[str, bytes | Path] = {
+            f"model/model.{exported.artifact.format}": exported.artifact.path,
+            "preprocess.py": preprocess_file(),
+            "recipe.toml" if plan.recipe_file.is_file() else "recipe.json": recipe_bytes,
+            "reports/verify.json": verification.folder / "verify.json",
+            "reports/verify.md": _report(manifest, verification, exported).encode(),
+        }
+        golden = manifest.golden
+        assert golden is not None
+        files |= {path: to_npy(inputs[item.name]) for path, item in zip(golden.inputs, manifest.inputs, strict=True)}
+        files |= {path: to_npy(outputs[item.name]) for path, item in zip(golden.outputs, manifest.outputs, strict=True)}
+        if plan.labels:
+            files["labels.txt"] = ("\n".join(plan.labels) + "\n").encode()
+        files["README.md"] = model_card(manifest).encode()
+        write_bundle(scratch / name, manifest=manifest, files=files)
+        progress.done()
+        return {"sha256": sha256_file(scratch / name), "size_bytes": (scratch / name).stat().st_size}
+
+    folder = cache.run("bundle", key, work, progress=progress)
+    made = folder / name
+    if not plan.bundle_path.is_file() or sha256_file(plan.bundle_path) != cache.facts(folder)["sha256"]:
+        write_atomic(plan.bundle_path, made.read_bytes())
+    return read_bundle(plan.bundle_path)
+
+
+def _manifest(
+    plan: BuildPlan,
+    loaded: Stored,
+    baseline: ExportedModel,
+    exported: ExportedModel,
+    verification: Verification,
+    recipe_bytes: bytes,
+) -> dict[str, Any]:
+    about, artifact = plan.recipe.bundle, exported.artifact
+    quantized = any(name == "quantize" for name, _ in plan.steps)
+    return {
+        "name": about.name,
+        "version": about.version,
+        "target": plan.target_name,
+        "description": about.description,
+        "author": about.author,
+        "license": about.license,
+        "created_with": tool_versions(),
+        "labels": list(plan.labels) if plan.labels else None,
+        "model": {
+            "path": f"model/model.{artifact.format}",
+            "format": artifact.format,
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "precision": "int8" if quantized else "float32",
+        },
+        "inputs": [_tensor(item) for item in artifact.inputs],
+        "outputs": [_tensor(item) for item in artifact.outputs],
+        "preprocess": list(plan.preprocess),
+        "metric": {
+            "name": plan.recipe.metric.name,
+            "value": verification.accuracy["artifact"],
+            "float_value": verification.accuracy["float"],
+            "samples": verification.samples,
+            "ci95": verification.accuracy_ci95,
+        },
+        "checks": [check.as_dict() for check in verification.checks],
+        "checks_passed": verification.passed,
+        "golden": {
+            "inputs": [f"golden/input_{index}.npy" for index in range(len(artifact.inputs))],
+            "outputs": [f"golden/output_{index}.npy" for index in range(len(artifact.outputs))],
+            "samples": len(next(iter(verification.golden()[0].values()))),
+            "tolerance_steps": plan.recipe.fidelity.max_steps_max,
+        },
+        "lineage": {
+            "recipe_sha256": sha256_bytes(recipe_bytes),
+            "seed": plan.recipe.seed,
+            "stages": {"load": loaded.key, "export": exported.key, "verify": verification.key},
+            "weights_sha256": sha256_file(loaded.folder / "state.safetensors"),
+            "data": {
+                data.role: _data(data.fingerprint)
+                for data in (plan.train, plan.calibration, plan.evaluation)
+                if data is not None
+            },
+            "float_model": {"sha256": baseline.artifact.sha256, "size_bytes": baseline.artifact.size_bytes},
+            "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
+        },
+    }
+
+
+def _report(manifest: Manifest, verification: Verification, exported: ExportedModel) -> str:
+    layers = [layer.as_dict() for layer in verification.layers]
+    return verification_page(
+        f"{manifest.name} {manifest.version} for {manifest.target}", verification.checks, layers, exported.notes
+    )
+
+
+def _tensor(item: Any) -> dict[str, Any]:
+    grid = item.quantization
+    return {
+        "name": item.name,
+        "shape": list(item.shape),
+        "dtype": item.dtype,
+        "layout": item.layout,
+        "quantization": None
+        if grid is None
+        else {"scale": list(grid.scale), "zero_point": list(grid.zero_point), "axis": grid.axis},
+    }
+
+
+def _data(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the samples, without the places of files on the machine that builds."""
+    return {name: fingerprint[name] for name in ("provider", "count", "seed", "files", "sha256") if name in fingerprint}
+
+
+def _recipe_bytes(plan: BuildPlan) -> bytes:
+    if plan.recipe_file.is_file():
+        return plan.recipe_file.read_bytes()
+    return (json.dumps(plan.recipe.model_dump(mode="json"), indent=2, sort_keys=True) + "\n").encode()

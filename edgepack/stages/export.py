@@ -1,0 +1,168 @@
+"""Export: the artifact that ships, and before any training the proof that the target can take the network at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.core.digest import sha256_file
+from edgepack.core.errors import UnsupportedError
+from edgepack.core.files import write_json
+from edgepack.core.types import Artifact, Progress, QuantParams, Signature
+from edgepack.exporters import EXPORTERS
+from edgepack.exporters.protocol import Exporter, ExportOptions
+from edgepack.plan import BuildPlan
+from edgepack.runtimes import RUNTIMES
+from edgepack.stages.load import Stored
+from edgepack.stages.samples import samples_of
+from edgepack.store.cache import StageCache
+
+if TYPE_CHECKING:
+    from edgepack.network.model import Model
+
+_FACTS = "export.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedModel:
+    """The artifact of a stage, with what later stages compare: tensors and the operations they are, and named deviations."""
+
+    key: str
+    folder: Path
+    artifact: Artifact
+    tensors: Mapping[str, tuple[str, QuantParams]]
+    extra_operators: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progress) -> ExportedModel:
+    """The original float model as the target runs it: what a bundle is compared with.
+
+    When the recipe quantizes, also lays the integer graph out with made-up ranges, so that an operator the target can't take stops
+    the build here, named, before any training. Raises UnsupportedError.
+    """
+    quantizes = any(name == "quantize" for name, _ in plan.steps)
+    constraints = plan.target.quantization if quantizes else None
+    key = plan.key(
+        "baseline", loaded.key, *_export_inputs(plan), constraints.model_dump(mode="json") if constraints else None
+    )
+
+    def work(scratch: Path) -> dict[str, Any]:
+        model = loaded.open(plan)
+        probe = samples_of(plan, plan.calibration).take(slice(0, 1))
+        exporter = _exporter(plan)
+        path = exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
+        return _record(plan, model, scratch, path=path, tensors={}, notes=(), float_path=path)
+
+    return _read(key, cache.run("baseline", key, work, progress=progress))
+
+
+def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Progress) -> ExportedModel:
+    """The compressed model as the target's file. Raises UnsupportedError for an operator that the target can't take."""
+    key = plan.key("export", compressed.key, *_export_inputs(plan), plan.target.limits.model_dump(mode="json"))
+
+    def work(scratch: Path) -> dict[str, Any]:
+        model = compressed.open(plan)
+        probe = samples_of(plan, plan.calibration).take(slice(0, 1))
+        done = _exporter(plan).export(model, probe, scratch, progress=progress)
+        limit = plan.target.limits.model_bytes_max
+        if limit is not None and done.path.stat().st_size > limit:
+            raise UnsupportedError(
+                f"the model file has {done.path.stat().st_size:,} bytes; {plan.target_name} opens at most {limit:,}"
+            )
+        return _record(
+            plan, model, scratch, path=done.path, tensors=done.tensors, notes=done.notes, float_path=done.float_path
+        )
+
+    return _read(key, cache.run("export", key, work, progress=progress))
+
+
+def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:
+    return (
+        plan.target.exporter,
+        plan.recipe.export.model_dump(mode="json"),
+        dict(plan.calibration.fingerprint),
+        list(plan.preprocess),
+    )
+
+
+def _exporter(plan: BuildPlan) -> Exporter:
+    options = ExportOptions(io_dtype=plan.recipe.export.io_dtype, nhwc_inputs=plan.recipe.export.io_layout == "NHWC")
+    return EXPORTERS.load(plan.target.exporter)(options=options)
+
+
+def _record(
+    plan: BuildPlan,
+    model: Model,
+    folder: Path,
+    *,
+    path: Path,
+    float_path: Path,
+    tensors: Mapping[str, tuple[str, QuantParams]],
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    """Open the file as an app would, and write down its signature and the operators it has more than the float graph."""
+    runtime = RUNTIMES.load(plan.target.runtime)()
+    session = runtime.open(path)
+    layouts = {spec.name: _border_layout(spec.layout, plan) for spec in model.inputs}
+    extra = [operator.name for operator in session.operators()]
+    for operator in runtime.open(float_path).operators():
+        if operator.name in extra:
+            extra.remove(operator.name)
+    write_json(
+        folder / _FACTS,
+        {
+            "file": path.name,
+            "format": path.suffix.removeprefix("."),
+            "inputs": [{**asdict(item), "layout": layouts.get(item.name, "any")} for item in session.inputs],
+            "outputs": [asdict(item) for item in session.outputs],
+            "tensors": {name: {"op": op, "params": asdict(params)} for name, (op, params) in tensors.items()},
+            "extra_operators": sorted(extra),
+            "notes": list(notes),
+        },
+    )
+    return {"file": path.name, "size_bytes": path.stat().st_size, "sha256": sha256_file(path), "notes": list(notes)}
+
+
+def _border_layout(layout: str, plan: BuildPlan) -> str:
+    return "NHWC" if layout == "NCHW" and plan.recipe.export.io_layout == "NHWC" else layout
+
+
+def _read(key: str, folder: Path) -> ExportedModel:
+    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    path = folder / facts["file"]
+    return ExportedModel(
+        key=key,
+        folder=folder,
+        artifact=Artifact(
+            path=path,
+            sha256=sha256_file(path),
+            size_bytes=path.stat().st_size,
+            format=facts["format"],
+            inputs=tuple(_signature(item) for item in facts["inputs"]),
+            outputs=tuple(_signature(item) for item in facts["outputs"]),
+        ),
+        tensors={name: (item["op"], _params(item["params"])) for name, item in facts["tensors"].items()},
+        extra_operators=tuple(facts["extra_operators"]),
+        notes=tuple(facts["notes"]),
+    )
+
+
+def _signature(item: dict[str, Any]) -> Signature:
+    quantization = item["quantization"]
+    return Signature(
+        name=item["name"],
+        shape=tuple(item["shape"]),
+        dtype=item["dtype"],
+        layout=item["layout"],
+        quantization=None if quantization is None else _params(quantization),
+    )
+
+
+def _params(item: dict[str, Any]) -> QuantParams:
+    return QuantParams(
+        scale=tuple(item["scale"]), zero_point=tuple(item["zero_point"]), dtype=item["dtype"], axis=item["axis"]
+    )
