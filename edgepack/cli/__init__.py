@@ -30,7 +30,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("edgepack.cli.doctor:doctor", "Check whether this machine has what a build needs."),
         "cache": Entry("edgepack.cli.cache:cache", "Show or prune the finished stages of builds."),
         "schema": Entry("edgepack.cli.schema:schema", "Print a JSON Schema: recipe, manifest or target."),
-        "completion": Entry("edgepack.cli.completion:completion", "Print the script that completes commands in a shell."),
+        "completion": Entry(
+            "edgepack.cli.completion:completion", "Print the script that completes commands in a shell."
+        ),
     },
 }
 

@@ -18,7 +18,9 @@ _COUNT = click.IntRange(min=1)
 
 @click.command()
 @bundle_argument
-@click.option("--against-float", is_flag=True, help="Measure the original float model, too, in turns with the bundle's.")
+@click.option(
+    "--against-float", is_flag=True, help="Measure the original float model, too, in turns with the bundle's."
+)
 @click.option("--repetitions", type=_COUNT, metavar="N", help="Fresh processes per model.  [default: 5]")
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of the runtime.  [default: 1]")
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
@@ -70,7 +72,10 @@ def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str,
     return {
         "bundle": str(bundle),
         "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
-        **{name: everything[name] for name in ("schema", "device", "protocol", "measurements", "comparisons", "warnings")},
+        **{
+            name: everything[name]
+            for name in ("schema", "device", "protocol", "measurements", "comparisons", "warnings")
+        },
     }
 
 

@@ -62,7 +62,13 @@ def show(*, work_dir: Path | None, as_json: bool) -> None:
         columns = {"stage": "left", "key": "left", "size": "right", "took": "right", "last used": "right"}
         now = time.time()
         rows = [
-            (e.stage, e.key[:12], size(e.size_bytes), duration(e.seconds), f"{duration(max(0.0, now - e.last_used))} ago")
+            (
+                e.stage,
+                e.key[:12],
+                size(e.size_bytes),
+                duration(e.seconds),
+                f"{duration(max(0.0, now - e.last_used))} ago",
+            )
             for e in entries
         ]
         draw(plain_table("", columns, rows))

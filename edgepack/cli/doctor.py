@@ -79,7 +79,9 @@ def _show(found: list[Finding]) -> None:
 def _system() -> Finding:
     name, machine = os.uname().sysname, os.uname().machine
     verdict: Verdict = "ok" if name == "Linux" else "missing"
-    return Finding(name="system", verdict=verdict, found=f"{name} {machine}", remedy="" if verdict == "ok" else "use Linux")
+    return Finding(
+        name="system", verdict=verdict, found=f"{name} {machine}", remedy="" if verdict == "ok" else "use Linux"
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -95,7 +97,12 @@ def _packages() -> Iterator[Finding]:
     )
     for tool in supported_tools():
         if tool.installed is None:
-            yield Finding(name=tool.name, verdict="missing", found="not installed", remedy=f"pip install '{tool.name}{tool.range}'")
+            yield Finding(
+                name=tool.name,
+                verdict="missing",
+                found="not installed",
+                remedy=f"pip install '{tool.name}{tool.range}'",
+            )
         elif not tool.range.allows(tool.installed):
             yield Finding(name=tool.name, verdict="note", found=tool.installed, remedy=f"tested with {tool.range}")
         else:

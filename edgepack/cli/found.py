@@ -5,7 +5,18 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-_NAMES = ("build", "build_model", "create_model", "make_model", "get_model", "load_model", "model", "net", "network", "factory")
+_NAMES = (
+    "build",
+    "build_model",
+    "create_model",
+    "make_model",
+    "get_model",
+    "load_model",
+    "model",
+    "net",
+    "network",
+    "factory",
+)
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 _FOLDERS = ("", "weights", "checkpoints")
 

@@ -70,7 +70,12 @@ class CommandGroup(click.Group):
         return found or super().shell_complete(ctx, incomplete)
 
     def main(  # type: ignore[override]  # click's overloads differ in standalone_mode, and so does what we return
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, *, standalone_mode: bool = True, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        *,
+        standalone_mode: bool = True,
+        **extra: Any,
     ) -> Any:
         """Run a command. In standalone mode every failure ends in one message and its exit code."""
         invocation: Invocation = extra.setdefault("obj", None) or Invocation()

@@ -14,23 +14,27 @@ class _Shape(click.ParamType):
 
     name = "shape"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The sizes."""
         if isinstance(value, tuple):
             return value
         parts = str(value).strip("[]() ").replace("x", ",").split(",")
         if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"'{value}' is no shape; write the sizes of one sample without the batch, e.g. 3,224,224", param, ctx)
+            self.fail(
+                f"'{value}' is no shape; write the sizes of one sample without the batch, e.g. 3,224,224", param, ctx
+            )
         return tuple(int(part) for part in parts)
 
 
 @click.command()
 @click.argument("folder", type=FOLDER, default=Path(), metavar="[FOLDER]")
-@click.option("--factory", metavar="MODULE:FUNCTION", help="What returns the float torch.nn.Module.  [default: one that is found]")
+@click.option(
+    "--factory", metavar="MODULE:FUNCTION", help="What returns the float torch.nn.Module.  [default: one that is found]"
+)
 @click.option("--weights", metavar="FILE", help="State dict, relative to FOLDER.  [default: one that is found]")
-@click.option("--input-shape", type=_Shape(), metavar="SIZES", help="Shape of one sample without the batch, e.g. 3,224,224.")
+@click.option(
+    "--input-shape", type=_Shape(), metavar="SIZES", help="Shape of one sample without the batch, e.g. 3,224,224."
+)
 @click.option("--force", is_flag=True, help="Write over an edgepack.toml that is there.")
 def init(
     *, folder: Path, factory: str | None, weights: str | None, input_shape: tuple[int, ...] | None, force: bool

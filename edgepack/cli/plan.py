@@ -78,7 +78,9 @@ def _show(plan: BuildPlan) -> None:
                 ("bundle", escape(shown(plan.bundle_path))),
             ]
         ),
-        plain_table("", {"data": "left", "provider": "left", "count": "right", "sha256": "left"}, map(_row, _roles(plan))),
+        plain_table(
+            "", {"data": "left", "provider": "left", "count": "right", "sha256": "left"}, map(_row, _roles(plan))
+        ),
     )
 
 
@@ -95,4 +97,9 @@ def _option(value: Any) -> str:
 
 def _row(data: Data) -> tuple[str, str, str, str]:
     count = data.fingerprint["count"]
-    return data.role, str(data.fingerprint["provider"]), "all" if count is None else f"{count:,}", str(data.fingerprint["sha256"])
+    return (
+        data.role,
+        str(data.fingerprint["provider"]),
+        "all" if count is None else f"{count:,}",
+        str(data.fingerprint["sha256"]),
+    )

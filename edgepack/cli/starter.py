@@ -28,9 +28,7 @@ _WIDTH = 110
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def starter(
-    *, name: str, factories: Sequence[str], weights: Sequence[str], input_shape: Sequence[int] | None
-) -> str:
+def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], input_shape: Sequence[int] | None) -> str:
     """A recipe that is valid as it stands; what has to be checked or filled in is marked."""
     shape = list(input_shape or (1, 28, 28))
     unknown = {} if factories else {"factory"}
@@ -38,18 +36,23 @@ def starter(
         _HEAD,
         "# --- The whole recipe. (These keys must come before the first table.)\n"
         + _keys(Recipe, {}, only=("targets", "seed", "threads")),
-        _table("bundle", BundleSection, {"name": _plain_name(name)}, then=_also("labels", ["labels.txt", ["cat", "dog"]])),
+        _table(
+            "bundle", BundleSection, {"name": _plain_name(name)}, then=_also("labels", ["labels.txt", ["cat", "dog"]])
+        ),
         _table(
             "model",
             ModelSection,
             {"factory": (factories or ["model:build"])[0], **({"weights": weights[0]} if weights else {})},
             marked=unknown,
             skip=("inputs",),
-            then=_also("factory", factories[1:]) + _also("weights", weights[1:] or ([] if weights else ["weights.safetensors"])),
+            then=_also("factory", factories[1:])
+            + _also("weights", weights[1:] or ([] if weights else ["weights.safetensors"])),
         ),
         _table("[model.inputs]", InputSection, {"shape": shape}, marked=set() if input_shape else {"shape"}),
         _DATA + _keys(DataSection, {}, only=("count", "seed", "sha256")),
-        _provider("train", "Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches."),
+        _provider(
+            "train", "Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches."
+        ),
         _provider("evaluation", "Labelled samples that judge the result. Never used for training.", labels=True),
         _PREPROCESS,
         _table("metric", MetricSection, {}),
@@ -74,7 +77,13 @@ def toml_value(value: Any) -> str:
 
 
 def _table(
-    title: str, model: type[BaseModel], given: Mapping[str, Any], *, marked: Iterable[str] = (), skip: Sequence[str] = (), then: str = ""
+    title: str,
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    *,
+    marked: Iterable[str] = (),
+    skip: Sequence[str] = (),
+    then: str = "",
 ) -> str:
     """A table with its keys: those given are set, the others are comments that show the default."""
     only = [key for key in model.model_fields if key not in skip]

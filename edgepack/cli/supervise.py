@@ -118,7 +118,9 @@ def _told(code: int, received: int | None, invocation: Invocation, *, killed: bo
         return code
     name = signal.Signals(-code).name
     if -code == signal.SIGKILL:
-        tell(f"the build was killed ({name}); most likely memory ran out: close other programs, or build a smaller model")
+        tell(
+            f"the build was killed ({name}); most likely memory ran out: close other programs, or build a smaller model"
+        )
         return EnvironmentProblem.exit_code
     tell(f"a library crashed the build ({name}); run again with --debug and report it")
     return StageError.exit_code

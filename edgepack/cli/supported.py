@@ -67,7 +67,9 @@ def _holds(clause: str, have: tuple[int, ...]) -> bool:
     want = _numbers(match[2])
     length = max(len(have), len(want))
     left, right = _padded(have, length), _padded(want, length)
-    return {">=": left >= right, "<=": left <= right, "==": left == right, "<": left < right, ">": left > right}[match[1]]
+    return {">=": left >= right, "<=": left <= right, "==": left == right, "<": left < right, ">": left > right}[
+        match[1]
+    ]
 
 
 def _padded(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:

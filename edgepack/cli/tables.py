@@ -108,7 +108,14 @@ def bench_table(result: BenchResult, manifest: Manifest) -> Table:
         cells += [_speed(one, result)] if compared else []
         rows.append([f"[{style}]{cell}[/]" for cell in cells])
     metric = "quality" if manifest.metric is None else manifest.metric.name.replace("top", "top-")
-    columns = {"model": "left", "size": "right", metric: "right", "p50": "right", "p90": "right", "peak memory": "right"}
+    columns = {
+        "model": "left",
+        "size": "right",
+        metric: "right",
+        "p50": "right",
+        "p90": "right",
+        "peak memory": "right",
+    }
     if compared:
         columns["speed (95 % CI)"] = "right"
     title = f"{manifest.name} {manifest.version} for {manifest.target}"

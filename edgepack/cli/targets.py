@@ -12,7 +12,13 @@ from edgepack.cli.options import FOLDER, complete_target, json_option
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_target)
-@click.option("--project", type=FOLDER, default=Path(), show_default="the current folder", help="Folder whose targets/ counts, too.")
+@click.option(
+    "--project",
+    type=FOLDER,
+    default=Path(),
+    show_default="the current folder",
+    help="Folder whose targets/ counts, too.",
+)
 @json_option
 def targets(*, name: str | None, project: Path, as_json: bool) -> None:
     """List the kinds of device, or show one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,35 @@ def load_samples(
     classes: int | None = None,
     role: str,
     labelled: bool = False,
+    first: int | None = None,
 ) -> Samples:
     """The samples of a data table as float32 arrays (N, *shape) by input name, with int64 labels where there are any.
 
     `section.count` samples are drawn without replacement by `section.seed` and kept in the provider's order.
-    `classes` is the number of classes that labels must stay below; `labelled` says that labels are required.
+    `classes` is the number of classes that labels must stay below; `labelled` says that labels are required;
+    of the drawn samples only the `first` ones are read, when given.
     Raises DataError that names the role for samples that are missing, of a wrong shape or type, not finite or
     mislabelled, and RecipeError for a table or a step that is wrong.
     """
+    parts = iter_samples(
+        section, steps, folder=folder, inputs=inputs, classes=classes, role=role, labelled=labelled, first=first
+    )
+    return next(parts)
+
+
+def iter_samples(
+    section: DataSection | str,
+    steps: Steps,
+    *,
+    folder: Path,
+    inputs: tuple[InputSection, ...],
+    classes: int | None = None,
+    role: str,
+    labelled: bool = False,
+    first: int | None = None,
+    chunk: int | None = None,
+) -> Iterator[Samples]:
+    """As `load_samples`, `chunk` samples at a time (default: all at once), so that memory does not grow with the data."""
     with named(role):
         table = resolve_section(section, folder=folder)
         provider = open_provider(table, folder=folder)
@@ -61,13 +82,17 @@ def load_samples(
         raw = provider.load()
         check_raw(raw)
         labels = checked_labels(raw, classes=classes, required=labelled)
-        chosen = _draw(table, len(raw))
-        names = [raw.describe(index) for index in chosen]
-        arrays = _model_inputs(_take(raw, chosen), plain_steps(steps), inputs, names)
-        return Samples(
-            inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in inputs},
-            labels=None if labels is None else labels[chosen],
-        )
+        drawn = _draw(table, len(raw))[:first]
+        plain = plain_steps(steps)
+        size = chunk or len(drawn)
+        for start in range(0, len(drawn), size):
+            chosen = drawn[start : start + size]
+            names = [raw.describe(index) for index in chosen]
+            arrays = _model_inputs(_take(raw, chosen), plain, inputs, names)
+            yield Samples(
+                inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in inputs},
+                labels=None if labels is None else labels[chosen],
+            )
 
 
 def _draw(section: DataSection, available: int) -> NDArray[np.intp]:

@@ -31,9 +31,14 @@ class Quantize(Section):
     bias_correction: Literal["fast", "none"] = Field(
         default="fast", description="Whether PTQ corrects biases for the shift that rounding causes."
     )
-    range_estimator: Literal["minmax", "mean_minmax"] = Field(
+    range_estimator: Literal["minmax", "mean_minmax", "median_minmax", "histogram"] = Field(
         default="mean_minmax",
-        description="How activations' first ranges are measured: the extremes over all calibration samples, or their mean over samples.",
+        description="How activations' first ranges are measured: the extremes over all calibration samples, their mean or median over samples, "
+        "or the range with the smallest quantization error on a histogram of the values.",
+    )
+    channel_alignment: bool = Field(
+        default=False,
+        description="Whether PTQ first moves scale between neighbouring layers so that their channels use the grid alike.",
     )
     train: Training | None = Field(default=None, description="Fine-tuning of `qat`. Default: 5 epochs.")
 
@@ -148,22 +153,8 @@ def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
         OverflowFix,
         QuantizationParameters,
     )
-    from nncf.quantization.range_estimator import (
-        AggregatorType,
-        RangeEstimatorParameters,
-        StatisticsCollectorParameters,
-        StatisticsType,
-    )
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    aggregator = AggregatorType.MEAN if options.range_estimator == "mean_minmax" else None
-    estimator = RangeEstimatorParameters(
-        min=StatisticsCollectorParameters(
-            statistics_type=StatisticsType.MIN, aggregator_type=aggregator or AggregatorType.MIN
-        ),
-        max=StatisticsCollectorParameters(
-            statistics_type=StatisticsType.MAX, aggregator_type=aggregator or AggregatorType.MAX
-        ),
-    )
     return AdvancedQuantizationParameters(
         overflow_fix=OverflowFix.FIRST_LAYER if constraints.overflow_fix else OverflowFix.DISABLE,
         quantize_outputs=constraints.quantize_outputs,
@@ -178,5 +169,6 @@ def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
             per_channel=constraints.weights_per_channel,
             mode=QuantizationScheme.SYMMETRIC if constraints.weights_symmetric else QuantizationScheme.ASYMMETRIC,
         ),
-        activations_range_estimator_params=estimator,
+        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, options.range_estimator.upper()),
+        disable_channel_alignment=not options.channel_alignment,
     )

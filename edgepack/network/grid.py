@@ -125,7 +125,27 @@ def complete_grid(
                 placed = hooks.place_after(name, quantizer)
                 if fixed is not None:
                     frozen.add(placed)
+    keep_zero_exact(network)
     return frozenset(frozen)
+
+
+def keep_zero_exact(network: nn.Module) -> None:
+    """Move range ends that lie within half a step of zero onto zero.
+
+    NNCF tunes a range so that zero has a code, except there: its own grid is then off by up to half a step from the scale and zero point
+    that it reports (nncf 3.4, TuneRange in torch/quantization/quantize_functions.py), and no integer kernel can follow it.
+    """
+    from nncf.torch.quantization.layers import AsymmetricQuantizer
+
+    with torch.no_grad():
+        for quantizer in network.modules():
+            if isinstance(quantizer, AsymmetricQuantizer):
+                low, width = quantizer.input_low, quantizer.input_range.abs()
+                high, half_step = low + width, width / (2 * (quantizer.levels - 1))
+                near_low, near_high = low.abs() <= half_step, high.abs() <= half_step
+                new_low = torch.where(near_low, 0.0, low)
+                quantizer.input_range.copy_(torch.where(near_high, 0.0, high) - new_low)
+                low.copy_(new_low)
 
 
 def grid_points(ops: dict[str, Op], constraints: Constraints) -> list[str]:

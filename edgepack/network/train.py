@@ -23,7 +23,8 @@ from torch.nn import functional
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Samples
-from edgepack.network.model import Model, as_tensors, flat_outputs
+from edgepack.network.grid import keep_zero_exact
+from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
 from edgepack.network.training import Augmentation, Training
 
 _CHECKPOINT_EVERY_S = 20.0
@@ -76,6 +77,7 @@ class Trainer:
         self.model, self.teacher, self.options = model, teacher.eval(), options
         self.checkpoint, self.key, self.seed = checkpoint, key, seed
         self.before_step = before_step
+        self.is_hooked = is_hooked(model.network)
         if options.loss == "labels" and samples.labels is None:
             raise DataError(
                 'loss = "labels" needs labelled training samples; give the provider labels, or use loss = "distill"'
@@ -144,6 +146,8 @@ class Trainer:
             )
         torch.autograd.backward(loss)
         optimizer.step()
+        if self.is_hooked:
+            keep_zero_exact(self.model.network)
         return float(loss.item())
 
     def _batch(self, step: int) -> Samples:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.core.digest import sha256_file
 from edgepack.core.errors import EnvironmentProblem, SourceError, did_you_mean
 from edgepack.core.types import TensorSpec
 from edgepack.recipe import InputSection, ModelSection
@@ -27,6 +29,10 @@ _SUFFIXES = (".pt", ".pth", ".safetensors")
 _SHOWN_KEYS = 3
 # Their versions are part of every stage's key, so their files need not be.
 _TOOLS = {"torch", "numpy", "nncf", "scipy", "safetensors", "pydantic", "edgepack", "torchgen", "sympy"}
+
+
+# Modules of recipes' folders that were imported here: name → file and the digest it had.
+_IMPORTED: dict[str, tuple[Path, str]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +51,12 @@ class TorchFactory:
 
     def load(self) -> tuple[Model, tuple[Path, ...]]:
         """Build, load the weights, and run one forward of zeros to learn the outputs."""
-        before = set(sys.modules)
         network = self._network()
         if self.section.weights is not None:
             _fill(network, self._state_dict(self._weights_file(self.section.weights)), self.section.weights)
         _refuse_nonfinite(network, self.section.weights or self.section.factory)
         model = self._model(network)
-        return model, tuple(sorted(_code_files(set(sys.modules) - before)))
+        return model, tuple(sorted(_code_files(self._module_file())))
 
     def build_again(self) -> Model:
         """The architecture only."""
@@ -67,7 +72,7 @@ class TorchFactory:
         import torch
 
         name = self.section.factory
-        with _importable(self.folder):
+        with _importable(self.folder, name):
             function = _factory(name)
             torch.manual_seed(0)
             try:
@@ -80,7 +85,7 @@ class TorchFactory:
 
     def _module_file(self) -> Path:
         module = self.section.factory.partition(":")[0]
-        with _importable(self.folder):
+        with _importable(self.folder, module):
             try:
                 spec = importlib.util.find_spec(module)
             except (ImportError, ValueError):
@@ -248,15 +253,44 @@ def _input_spec(section: InputSection) -> TensorSpec:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """The recipe's folder comes first in the search for modules."""
-    text = str(folder.resolve())
-    sys.path.insert(0, text)
+def _importable(folder: Path, reference: str) -> Iterator[None]:
+    """The recipe's folder comes first in the search for modules, and its modules are those of the files as they are now."""
+    folder = folder.resolve()
+    _forget_other_modules(folder, reference.partition(":")[0].partition(".")[0])
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(text)
+        with suppress(ValueError):  # the user's module may have taken it out itself
+            sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = _source_file(name)
+            if file is not None and file.is_relative_to(folder) and "site-packages" not in file.parts:
+                _IMPORTED[name] = (file, sha256_file(file))
+
+
+def _forget_other_modules(folder: Path, factory_module: str) -> None:
+    """Unload modules of another recipe, or of files that changed since: many projects have a model.py, and people edit theirs."""
+    if any(not file.is_relative_to(folder) or not _is_unchanged(file, digest) for file, digest in _IMPORTED.values()):
+        for name in _IMPORTED:
+            sys.modules.pop(name, None)
+        _IMPORTED.clear()
+    loaded = _source_file(factory_module)
+    own = {folder / f"{factory_module}.py", folder / factory_module / "__init__.py"}
+    if loaded is not None and loaded not in own and any(file.is_file() for file in own):
+        for name in [n for n in sys.modules if n.partition(".")[0] == factory_module]:
+            del sys.modules[name]
+
+
+def _is_unchanged(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256_file(file) == digest
+
+
+def _source_file(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).resolve() if file and file.endswith(".py") else None
 
 
 def _factory(reference: str) -> Callable[..., Any]:
@@ -287,11 +321,40 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _code_files(modules: set[str]) -> Iterator[Path]:
-    for name in modules:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file and name.split(".")[0] not in _TOOLS | set(sys.stdlib_module_names) and file.endswith(".py"):
-            yield Path(file).resolve()
+def _code_files(start: Path) -> set[Path]:
+    """Every loaded source file that the factory's file imports, directly or through others, but those of tools.
+
+    Read from the source, not from what was newly loaded: another build in this process may have loaded a module before.
+    """
+    by_file = {
+        file: name
+        for name in list(sys.modules)
+        if name.partition(".")[0] not in _TOOLS | set(sys.stdlib_module_names) and (file := _source_file(name))
+    }
+    found: set[Path] = set()
+    waiting = [start.resolve()]
+    while waiting:
+        file = waiting.pop()
+        if file in by_file and file not in found:
+            found.add(file)
+            waiting.extend(f for name in _imports(file, by_file[file]) if (f := _source_file(name)) is not None)
+    return found
+
+
+def _imports(file: Path, module: str) -> Iterator[str]:
+    """The names of the modules that a file's import statements can mean, parents included."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            kept = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*kept, *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
 
 
 def _where(exc: Exception) -> str:

@@ -52,7 +52,7 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
 
     def work(scratch: Path) -> dict[str, Any]:
         model = loaded.open(plan)
-        probe = samples_of(plan, plan.calibration).take(slice(0, 1))
+        probe = samples_of(plan, plan.calibration, first=1)
         exporter = _exporter(plan)
         path = exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
         return _record(plan, model, scratch, path=path, tensors={}, notes=(), float_path=path)
@@ -66,7 +66,7 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
 
     def work(scratch: Path) -> dict[str, Any]:
         model = compressed.open(plan)
-        probe = samples_of(plan, plan.calibration).take(slice(0, 1))
+        probe = samples_of(plan, plan.calibration, first=1)
         done = _exporter(plan).export(model, probe, scratch, progress=progress)
         limit = plan.target.limits.model_bytes_max
         if limit is not None and done.path.stat().st_size > limit:

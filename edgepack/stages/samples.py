@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgepack.core.types import Samples
-from edgepack.data.samples import load_samples
-from edgepack.plan import CALIBRATION_SAMPLES, BuildPlan, Data
+from edgepack.data.samples import iter_samples, load_samples
+from edgepack.plan import BuildPlan, Data
 
 
-def samples_of(plan: BuildPlan, data: Data, *, classes: int | None = None, labelled: bool = False) -> Samples:
-    """Load and preprocess one role's samples. Raises DataError that names the role and what is wrong."""
-    samples = load_samples(
+def samples_of(
+    plan: BuildPlan, data: Data, *, classes: int | None = None, labelled: bool = False, first: int | None = None
+) -> Samples:
+    """Load and preprocess one role's samples, or only the `first` of them. Raises DataError that names the role and what is wrong."""
+    if first is None and "first" in data.fingerprint:  # calibration on a part of the training samples
+        first = int(data.fingerprint["first"])
+    return load_samples(
         data.section,
         plan.preprocess,
         folder=plan.folder,
@@ -17,7 +23,19 @@ def samples_of(plan: BuildPlan, data: Data, *, classes: int | None = None, label
         classes=classes,
         role=data.role,
         labelled=labelled,
+        first=first,
     )
-    if "first" in data.fingerprint:  # calibration on a part of the training samples
-        return samples.take(slice(0, CALIBRATION_SAMPLES))
-    return samples
+
+
+def chunks_of(plan: BuildPlan, data: Data, *, classes: int | None, chunk: int) -> Iterator[Samples]:
+    """One role's labelled samples, `chunk` at a time."""
+    return iter_samples(
+        data.section,
+        plan.preprocess,
+        folder=plan.folder,
+        inputs=plan.recipe.model.inputs,
+        classes=classes,
+        role=data.role,
+        labelled=True,
+        chunk=chunk,
+    )

@@ -1,6 +1,6 @@
 """Train the classifier from scratch and write weights.safetensors, which edgepack.toml names.
 
-    python train.py [--force] [--threads 2]
+    python train.py [--force] [--threads 1]
 
 Samples and preprocessing are those of edgepack.toml, so the network sees in training what it will see on the device.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     """Train, unless the weights of this very code and recipe are there already."""
     parser = argparse.ArgumentParser(description="Train the example's network and write weights.safetensors.")
     parser.add_argument("--force", action="store_true", help="train even if the weights are there already")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     options = parser.parse_args()
     recipe = load_recipe(FOLDER / "edgepack.toml")
     digest = training_digest(recipe)

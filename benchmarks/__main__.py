@@ -1,0 +1,31 @@
+"""`python -m benchmarks NAME`: print the figures of one page, or of all."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+PAGES = {
+    "startup": "how long --help and a build with nothing to do take",
+    "demo": "make demo's steps, cold and warm, without the installation",
+    "fidelity": "agreement, steps, operators, accuracy and size of the examples' bundles",
+    "speed": "int8 against float LiteRT, EfficientNet-Lite0, one thread, interleaved",
+    "overhead": "the build's own time over that of the libraries it calls",
+    "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
+}
+
+
+def main() -> int:
+    """Run the pages named on the command line, or all."""
+    wanted = sys.argv[1:] or list(PAGES)
+    if unknown := [name for name in wanted if name not in PAGES]:
+        print(f"usage: python -m benchmarks [{' | '.join(PAGES)}]")
+        print("\n".join(f"  {name:10} {text}" for name, text in PAGES.items()))
+        return 0 if unknown[0] in ("-h", "--help") else 2
+    for name in wanted:
+        print(f"\n## {name}: {PAGES[name]}\n", flush=True)
+        importlib.import_module(f"benchmarks.{name}").run()
+    return 0
+
+
+sys.exit(main())

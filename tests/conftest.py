@@ -1,0 +1,73 @@
+"""What several rooms' tests share. NNCF's quantizers are compiled once per machine, into the user's own cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is loaded: one thread that sleeps when it waits, so that tests don't fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("NNCF_CI", "1")
+
+from small_project import PTQ, Project, write_project
+
+
+@pytest.fixture(scope="session")
+def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real float32 model: (1, 3, 8, 8) to (1, 4)."""
+    import litert_torch
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 6 * 6, 4)
+    ).eval()
+    path = tmp_path_factory.mktemp("tiny") / "tiny.tflite"
+    litert_torch.convert(network, (torch.zeros(1, 3, 8, 8),)).export(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def project_files(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The files of the small project, made once a session; nobody builds in this one."""
+    return write_project(tmp_path_factory.mktemp("small") / "project")
+
+
+@pytest.fixture
+def tiny_project(tmp_path: Path, project_files: Project) -> Callable[..., Project]:
+    """Makes small projects: `tiny_project(steps=PTQ, extra="", name="project")`."""
+
+    def make(steps: str = PTQ, *, extra: str = "", name: str = "project", weights: str = "weights.safetensors") -> Project:
+        project = project_files.copy(tmp_path / name)
+        project.write_recipe(steps, extra=extra, weights=weights)
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built_project(tmp_path_factory: pytest.TempPathFactory, project_files: Project) -> Callable[[str], Project]:
+    """A project that was built with some steps, once a session; copy it before you change it."""
+    from edgepack.pipeline import build
+
+    made: dict[str, Project] = {}
+
+    def get(steps: str) -> Project:
+        if steps not in made:
+            project = project_files.copy(tmp_path_factory.mktemp("built") / "project")
+            project.write_recipe(steps)
+            build(project.folder)
+            made[steps] = project
+        return made[steps]
+
+    return get
+
+
+def copy_built(project: Project, to: Path) -> Project:
+    shutil.copytree(project.folder, to)
+    return Project(folder=to)
