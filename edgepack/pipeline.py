@@ -1,6 +1,6 @@
 """The build, top to bottom: the table of contents.
 
-    plan ─► load ─► baseline ─► compress ─► export ─► verify ─► bundle
+    plan ─► load ─► baseline ─► check ─► compress ─► export ─► verify ─► bundle
 
 Each verb is a file in `stages/`, each result is kept in `.edgepack/` by the digest of what it depends on, and each is made once.
 """
@@ -22,6 +22,7 @@ from edgepack.plan import WORK_FOLDER, BuildPlan, make_plan
 from edgepack.recipe import Recipe
 from edgepack.runtimes import RUNTIMES
 from edgepack.stages.bundle import bundle as bundle_stage
+from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.export import ExportedModel, baseline, export
 from edgepack.stages.load import load
@@ -57,6 +58,7 @@ def build(
     cache = StageCache(plan.work_folder)
     loaded = load(plan, cache, progress)
     original = baseline(plan, cache, loaded, progress)
+    check(plan, cache, original, progress)
     compressed = compress(plan, cache, loaded, progress)
     exported = export(plan, cache, compressed, progress)
     measured = _measure(plan, cache, exported, progress)

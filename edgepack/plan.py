@@ -16,7 +16,7 @@ from typing import Any
 from edgepack import __version__
 from edgepack.core.digest import digest_of, digest_of_files, sha256_file
 from edgepack.core.errors import RecipeError
-from edgepack.core.files import require_free_space
+from edgepack.core.files import require_free_space, require_writable
 from edgepack.core.section import validate
 from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
@@ -115,6 +115,7 @@ def make_plan(
         registry.location(name)
     steps = _steps(read, str(recipe_file))
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
+    require_writable(work_folder)
     digests = DigestCache(work_folder)
     train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
     source = SOURCES.load("torch_factory")(section=read.model, folder=folder)
@@ -166,9 +167,9 @@ def code_digest() -> str:
     return digest_of_files(files, root=package)
 
 
-def file_digests(files: tuple[Path, ...]) -> dict[str, str]:
+def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:
     """Digests of files that exist; a file that has gone counts as such."""
-    return {str(file): sha256_file(file) if file.is_file() else "gone" for file in files}
+    return {file: sha256_file(file) if file.is_file() else "gone" for file in files}
 
 
 def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +41,9 @@ def project_files(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def tiny_project(tmp_path: Path, project_files: Project) -> Callable[..., Project]:
     """Makes small projects: `tiny_project(steps=PTQ, extra="", name="project")`."""
 
-    def make(steps: str = PTQ, *, extra: str = "", name: str = "project", weights: str = "weights.safetensors") -> Project:
+    def make(
+        steps: str = PTQ, *, extra: str = "", name: str = "project", weights: str = "weights.safetensors"
+    ) -> Project:
         project = project_files.copy(tmp_path / name)
         project.write_recipe(steps, extra=extra, weights=weights)
         return project
@@ -66,8 +67,3 @@ def built_project(tmp_path_factory: pytest.TempPathFactory, project_files: Proje
         return made[steps]
 
     return get
-
-
-def copy_built(project: Project, to: Path) -> Project:
-    shutil.copytree(project.folder, to)
-    return Project(folder=to)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -221,7 +220,7 @@ class Project:
     def stages(self, work: Path | None = None) -> dict[str, str]:
         """Finished stages: folder name → an identity that changes when it is made again."""
         folders = sorted(((work or self.work) / "stages").glob("[!.]*"))
-        return {folder.name: str(folder.stat().st_ino) for folder in folders}
+        return {folder.name: f"{folder.stat().st_ino} {folder.stat().st_mtime_ns}" for folder in folders}
 
     def copy(self, to: Path) -> Project:
         shutil.copytree(self.folder, to, ignore=shutil.ignore_patterns(".edgepack", "dist", "__pycache__"))
@@ -347,6 +346,7 @@ class Building:
         return [line.removeprefix("start ") for line in self.lines if line.startswith("start ")]
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "stage.json").read_text())
-    return content
+def copy_built(project: Project, to: Path) -> Project:
+    """A project with its finished stages and bundle, in another place."""
+    shutil.copytree(project.folder, to)
+    return Project(folder=to)

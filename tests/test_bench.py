@@ -17,14 +17,10 @@ PROTOCOL = BenchProtocol(warmup_min_s=0, duration_min_s=0, iterations_min=20, re
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
-    import litert_torch
-    import torch
-
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten()).eval()
-    path = tmp_path_factory.mktemp("bench") / "tiny.tflite"
-    litert_torch.convert(network, (torch.zeros(1, 3, 8, 8),)).export(str(path))
-    return BenchModel(label="a", path=path, sha256=sha256_file(path), size_bytes=path.stat().st_size)
+def model(tiny_tflite: Path) -> BenchModel:
+    return BenchModel(
+        label="a", path=tiny_tflite, sha256=sha256_file(tiny_tflite), size_bytes=tiny_tflite.stat().st_size
+    )
 
 
 @pytest.fixture(scope="module")

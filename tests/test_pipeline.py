@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import copy_built
-from small_project import PRUNE_AND_QAT, PTQ, Building, Project, Recorder
+from small_project import PRUNE_AND_QAT, PTQ, Building, Project, Recorder, copy_built
 
-from edgepack.core.errors import CheckFailed
+from edgepack.core.errors import CheckFailed, UnsupportedError
 from edgepack.core.types import QuantParams
 from edgepack.pipeline import build, verify
 from edgepack.plan import make_plan
@@ -31,7 +30,9 @@ def pruned(built_project: Built) -> Project:
 @pytest.fixture
 def ready(built_project: Built, tmp_path: Path) -> Project:
     """A finished build with PTQ, to change."""
-    return copy_built(built_project(PTQ), tmp_path / "project")
+    project = copy_built(built_project(PTQ), tmp_path / "project")
+    build(project.folder)  # in a new place the model is loaded once to see what it imports; nothing else is done
+    return project
 
 
 def stage(project: Project, name: str) -> Path:
@@ -101,17 +102,18 @@ def test_a_bundle_that_was_deleted_comes_back_without_any_stage(ready: Project) 
 def test_an_option_of_the_last_step_reruns_that_step_and_what_follows(ready: Project) -> None:
     ready.replace('mode = "ptq"', 'mode = "ptq"\nrange_estimator = "minmax"')
 
-    assert rebuilt(ready) == {"quantize", "export", "verify", "outputs", "bundle"}
+    assert rebuilt(ready) == {"quantize", "export", "verify", "bundle"}
 
 
 def test_the_last_step_is_tried_anew_without_the_earlier_ones(pruned: Project, tmp_path: Path) -> None:
     project = copy_built(pruned, tmp_path / "project")
+    assert rebuilt(project) == set()
     project.recipe.write_text(project.recipe.read_text()[::-1].replace("8 = spets", "9 = spets", 1)[::-1])
     progress = Recorder()
 
     made = rebuilt(project, progress=progress)
 
-    assert made == {"quantize", "export", "verify", "outputs", "bundle"}
+    assert made == {"quantize", "export", "verify", "bundle"}
     assert not any(what.startswith("Pruning") for what in progress.started)
 
 
@@ -119,7 +121,7 @@ def test_other_evaluation_samples_rerun_the_judgement_only(ready: Project) -> No
     data = ready.data()
     ready.write_data(x=data["x"][::-1], y=data["y"][::-1])
 
-    assert rebuilt(ready) == {"outputs", "verify", "bundle"}
+    assert rebuilt(ready) == {"check", "outputs", "verify", "bundle"}
 
 
 def test_other_label_names_rerun_the_bundle_only(ready: Project) -> None:
@@ -160,13 +162,9 @@ def test_code_of_the_model_or_of_a_module_it_imports_reruns_everything(
 
 def test_code_that_changes_between_builds_of_one_process_is_read_again(ready: Project) -> None:
     ready.replace("features.mean((2, 3))", "features.amax((2, 3))", file="model.py")
-    state = ready.state()
-    ready.write_state(state)
 
-    build(ready.folder, allow_failed_checks=True)
-
-    operators = _float_operators(stage_newest(ready, "baseline") / "float.tflite")
-    assert "REDUCE_MAX" in operators or "MAX_POOL_2D" in operators
+    with pytest.raises(UnsupportedError, match="REDUCE_MAX"):
+        build(ready.folder)
 
 
 def test_a_helper_is_remembered_after_other_projects_in_the_same_process(tiny_project: Make, tmp_path: Path) -> None:
@@ -195,8 +193,7 @@ def test_pruned_weights_are_zero_in_the_file_and_only_they(pruned: Project) -> N
         codes = file.codes_of(network.layer(name))
         assert 0.45 < float((~mask).mean()) < 0.55, name
         assert (codes[~mask] == 0).all(), name
-    zeros = sum(int((~mask).sum()) for mask in network.masks().values())
-    assert zeros > 500
+    assert set(network.masks()) == {layer.name for layer in network.program.layers}
 
 
 def test_the_files_weight_codes_and_scales_are_those_of_the_folded_network(pruned: Project) -> None:
@@ -250,6 +247,19 @@ def test_a_recipe_without_compression_bundles_the_float_model(tiny_project: Make
     assert bundle.manifest.model.precision == "float32"
     assert bundle.manifest.metric is not None and bundle.manifest.metric.value == 1.0
     assert verify(bundle.path).passed
+
+
+def test_a_factory_may_return_a_bare_sequential(tiny_project: Make) -> None:
+    project = tiny_project(PRUNE_AND_QAT)
+    project.replace(
+        "return Tiny(classes)",
+        "return nn.Sequential(nn.Flatten(), nn.Linear(64, 24, bias=False), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 4))",
+        file="model.py",
+    )
+    project.replace('weights = "weights.safetensors"', "")
+    project.replace("drop_points = 40.0", "drop_points = 100.0")
+
+    assert build(project.folder).manifest.model.precision == "int8"
 
 
 def test_a_recipe_made_in_python_builds_too(ready: Project, tmp_path: Path) -> None:
@@ -315,20 +325,10 @@ def test_qat_ranges_keep_an_exact_zero(built_project: Built) -> None:
     network = Network.read(built_project(PRUNE_AND_QAT)).model.network
 
     for quantizer in (m for m in network.modules() if isinstance(m, AsymmetricQuantizer)):
-        low, high = (float(end) for end in quantizer.get_input_low_input_high())
+        low, high = (float(end.detach()) for end in quantizer.get_input_low_input_high())
         half_step = (high - low) / 510
         assert low == 0 or abs(low) > half_step
         assert high == 0 or abs(high) > half_step
-
-
-def stage_newest(project: Project, name: str) -> Path:
-    return max((project.work / "stages").glob(f"{name}-*"), key=lambda folder: folder.stat().st_ctime_ns)
-
-
-def _float_operators(path: Path) -> list[str]:
-    from edgepack.exporters.litert_graph import read_graph
-
-    return [operator.kind for operator in read_graph(path.read_bytes())[1].operators]
 
 
 class Network:
@@ -351,13 +351,15 @@ class Network:
         return next(layer for layer in self.program.layers if layer.name == name)
 
     def masks(self) -> dict[str, Any]:
-        from nncf.torch.function_hook.pruning.magnitude.algo import get_pruned_modules
+        from nncf.torch.function_hook.pruning.magnitude.modules import UnstructuredPruningMask
+        from nncf.torch.function_hook.wrapper import get_hook_storage
 
-        masks = [hook.binary_mask.numpy() for hook in get_pruned_modules(self.model.network).values()]
-        names = [name for name, parameter in self.model.network.named_parameters() if name.endswith("weight") and parameter.dim() > 1]
-        found = {name: mask for name in names for mask in masks if mask.shape == self.layer(name).codes.shape}
-        assert len(found) == len(masks) == 5
-        return found
+        hooks = get_hook_storage(self.model.network).named_hooks()
+        return {
+            name.removeprefix("post_hooks.").rpartition("__")[0].replace(":", "."): hook.binary_mask.numpy()
+            for name, hook in hooks
+            if isinstance(hook, UnstructuredPruningMask)
+        }
 
 
 class File:
@@ -395,7 +397,9 @@ class File:
                 continue
             codes = self.graph.constants[operator.inputs[1]]
             if codes.ndim == 4:
-                codes = codes.transpose(3, 0, 1, 2) if operator.kind == "DEPTHWISE_CONV_2D" else codes.transpose(0, 3, 1, 2)
+                codes = (
+                    codes.transpose(3, 0, 1, 2) if operator.kind == "DEPTHWISE_CONV_2D" else codes.transpose(0, 3, 1, 2)
+                )
             codes = codes.reshape(shape) if codes.size == layer.codes.size and codes.ndim == len(shape) else codes
             # Layers of one shape are told apart by their scales.
             scale = np.asarray(self.tensors[operator.inputs[1]].quantization.scale, np.float32)

@@ -80,10 +80,10 @@ def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str,
 
 
 def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | None) -> None:
-    from edgepack.cli.tables import bench_table
+    from edgepack.cli.tables import bench_conditions, bench_table
     from edgepack.cli.terminal import draw, shown
 
-    draw(bench_table(result, manifest))
+    draw(bench_table(result, manifest), bench_conditions(result))
     for line in result.warnings:
         click.secho(f"! {line}", fg="yellow")
     if saved is not None:

@@ -87,7 +87,7 @@ class CommandGroup(click.Group):
         def call() -> Any:
             return super(CommandGroup, self).main(args, prog_name, standalone_mode=False, **extra)
 
-        _leave(exit_code_of(call, invocation))
+        return _leave(exit_code_of(call, invocation))
 
 
 def _leave(code: int) -> NoReturn:

@@ -9,7 +9,7 @@ import click
 from edgepack.cli.options import FOLDER
 
 
-class _Shape(click.ParamType):
+class _Shape(click.ParamType[tuple[int, ...]]):
     """'3,224,224' or '3x224x224'."""
 
     name = "shape"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def _about(bundle: Bundle) -> list[tuple[str, str]]:
     return [(name, escape(value)) for name, value in pairs]
 
 
-def _step(step: dict[str, object]) -> str:
+def _step(step: Mapping[str, object]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in step.items() if key != "op")
     return f"{step['op']} ({options})" if options else str(step["op"])
 

@@ -96,6 +96,7 @@ class Bars:
         step = self._steps.pop()
         if step.task is not None:
             self.rich.remove_task(step.task)
+            self.rich.refresh()  # else the next line would be drawn above the bar as it was
         took = duration(time.monotonic() - step.started)
         self._console.print(f"[green]✓[/] {_escaped(step.what)}  [cyan]{took}[/]  [dim]{_escaped(note)}[/]")
 

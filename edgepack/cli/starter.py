@@ -67,7 +67,7 @@ def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], inpu
 def toml_value(value: Any) -> str:
     """A value as TOML spells it."""
     if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", exclude_none=True)
+        value = value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):
         inner = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"

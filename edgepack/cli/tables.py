@@ -119,9 +119,21 @@ def bench_table(result: BenchResult, manifest: Manifest) -> Table:
     if compared:
         columns["speed (95 % CI)"] = "right"
     title = f"{manifest.name} {manifest.version} for {manifest.target}"
-    table = plain_table(escape(title), columns, rows)
-    table.caption, table.caption_justify, table.caption_style = _conditions(result), "left", "dim"
-    return table
+    return plain_table(escape(title), columns, rows)
+
+
+def bench_conditions(result: BenchResult) -> str:
+    """Where and how it was measured, in one line."""
+    environment = result.runs[0].report.environment
+    threads, runs = result.protocol.threads, result.protocol.repetitions
+    parts = [
+        result.device.name + (f" ({environment.cpu_model})" if environment.cpu_model else ""),
+        f"{environment.runtime} {environment.runtime_version}",
+        f"{threads} thread{'s' if threads > 1 else ''}",
+        f"{runs} process{'es' if runs > 1 else ''} per model",
+        f"{duration(sum(map(_measured_s, result.measurements)))} of inference",
+    ]
+    return f"[dim]{escape(' · '.join(parts))}[/]"
 
 
 def _size(one: Measurement, base: Measurement) -> str:
@@ -146,19 +158,6 @@ def _speed(one: Measurement, result: BenchResult) -> str:
             low, high = ratio.ci95
             return f"{text}  ({digits(1 / high)} … {digits(1 / low)})"
     return "1×"
-
-
-def _conditions(result: BenchResult) -> str:
-    environment = result.runs[0].report.environment
-    threads, runs = result.protocol.threads, result.protocol.repetitions
-    parts = [
-        result.device.name + (f" ({environment.cpu_model})" if environment.cpu_model else ""),
-        f"{environment.runtime} {environment.runtime_version}",
-        f"{threads} thread{'s' if threads > 1 else ''}",
-        f"{runs} fresh process{'es' if runs > 1 else ''} per model",
-        f"{duration(sum(map(_measured_s, result.measurements)))} of inference",
-    ]
-    return escape(" · ".join(parts))
 
 
 def _measured_s(one: Measurement) -> float:

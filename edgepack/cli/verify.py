@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,9 +34,11 @@ def verify(*, bundle: Path, threads: int, as_json: bool) -> None:
     """
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
+    from edgepack.core.chatter import chatter_to
     from edgepack.pipeline import verify as verify_bundle
 
-    with shown_progress(quiet=as_json) as progress:
+    # The runtime greets on descriptor 2; nobody misses that, so its log goes with the folder.
+    with shown_progress(quiet=as_json) as progress, TemporaryDirectory() as folder, chatter_to(Path(folder) / "log"):
         result = verify_bundle(bundle, threads=threads, progress=progress)
     if as_json:
         echo_json(_content(result))

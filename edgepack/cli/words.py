@@ -72,8 +72,18 @@ def quantity(name: str, value: float) -> str:
 
 
 def interval(name: str, bounds: Sequence[float] | None) -> str:
-    """'0.994 … 0.998' in the unit of the name, or '' where there is none."""
-    return "" if bounds is None else " … ".join(quantity(name, bound) for bound in bounds)
+    """Both ends in the unit of the name, said once where it is the same; '' where there is none.
+
+    >>> interval("drop_points", (-0.5, 1.0))
+    '-0.50 … 1.00 points'
+    """
+    if bounds is None:
+        return ""
+    ends = [quantity(name, bound) for bound in bounds]
+    units = {end.partition(" ")[2] for end in ends}
+    if len(units) == 1:
+        ends[:-1] = [end.partition(" ")[0] for end in ends[:-1]]
+    return " … ".join(ends)
 
 
 def shortened(items: Sequence[str], *, at_most: int = 8) -> str:

@@ -85,14 +85,27 @@ def out_of_space_is_clear(path: Path) -> Iterator[None]:
         raise
 
 
+def require_writable(folder: Path) -> None:
+    """Raise EnvironmentProblem when `folder` is no folder, or can't be made or written. Writes nothing."""
+    place = _existing_part(folder)
+    if not place.is_dir():
+        raise EnvironmentProblem(f"{place}: is a file, a folder is needed; choose another place with --work-dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise EnvironmentProblem(f"{place}: can't be written; check its owner, or choose another place with --work-dir")
+
+
 def require_free_space(folder: Path, *, needed_bytes: int, purpose: str) -> None:
     """Raise EnvironmentProblem when the disk of `folder` has less than `needed_bytes` free."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    free_bytes = shutil.disk_usage(place).free
+    free_bytes = shutil.disk_usage(_existing_part(folder)).free
     if free_bytes < needed_bytes:
         raise EnvironmentProblem(
             f"{folder}: {purpose} needs about {needed_bytes / 1e6:.0f} MB of free disk space and "
             f"{free_bytes / 1e6:.0f} MB are left; free some, or choose another place with --work-dir"
         )
+
+
+def _existing_part(path: Path) -> Path:
+    """The path itself, or its nearest parent that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -133,7 +133,7 @@ def keep_zero_exact(network: nn.Module) -> None:
     """Move range ends that lie within half a step of zero onto zero.
 
     NNCF tunes a range so that zero has a code, except there: its own grid is then off by up to half a step from the scale and zero point
-    that it reports (nncf 3.4, TuneRange in torch/quantization/quantize_functions.py), and no integer kernel can follow it.
+    that it reports (nncf 3.4, torch/quantization/quantize_functions.py, TuneRange), and no integer kernel can follow it.
     """
     from nncf.torch.quantization.layers import AsymmetricQuantizer
 
@@ -150,6 +150,7 @@ def keep_zero_exact(network: nn.Module) -> None:
 
 def grid_points(ops: dict[str, Op], constraints: Constraints) -> list[str]:
     """The operations whose outputs get a grid. Raises UnsupportedError where the target's rules contradict each other."""
+    _refuse_computed_weights(ops)
     groups = _groups(ops, constraints)
     for members in groups:
         _fixed(members, ops, constraints)
@@ -248,11 +249,15 @@ class _Hooks:
 
 
 def _weight_name(graph: Any, node: Any) -> str | None:
+    import nncf
     from nncf.torch.model_graph_manager import get_const_node
 
     if node.node_type not in _WEIGHTED:
         return None
-    const = get_const_node(node, 1, graph)
+    try:
+        const = get_const_node(node, 1, graph)
+    except nncf.InternalError:  # no constant at all: forward computes the weight
+        return None
     return const.layer_attributes.name if const is not None else None
 
 
@@ -260,14 +265,11 @@ def _weights_have_one_quantizer_each(
     hooks: _Hooks, network: nn.Module, ops: dict[str, Op], constraints: Constraints
 ) -> None:
     """Add the weight quantizers that NNCF left out, and let a weight that is used twice have one quantizer."""
+    _refuse_computed_weights(ops)
     by_weight: dict[str, nn.Module] = {}
     for op in ops.values():
-        if op.kind not in _WEIGHTED:
-            continue
         if op.weight is None:
-            raise UnsupportedError(
-                f"{op.name}: the weight of this {op.kind} is computed in forward, not a parameter; quantization needs a parameter"
-            )
+            continue
         quantizer = by_weight.get(op.weight) or hooks.weight_quantizer(op)
         if quantizer is None:
             axis = _OUTPUT_CHANNEL_AXIS.get(op.kind, 0)
@@ -276,6 +278,14 @@ def _weights_have_one_quantizer_each(
         if hooks.weight_quantizer(op) is not quantizer:
             hooks.clear_before(op.name, 1)
             hooks.place_before(op.name, 1, quantizer)
+
+
+def _refuse_computed_weights(ops: dict[str, Op]) -> None:
+    for op in ops.values():
+        if op.kind in _WEIGHTED and op.weight is None:
+            raise UnsupportedError(
+                f"{op.name}: the weight of this {op.kind} is computed in forward, not a parameter; quantization needs a parameter"
+            )
 
 
 def _move_input_quantizers_to_producers(hooks: _Hooks, ops: dict[str, Op]) -> None:

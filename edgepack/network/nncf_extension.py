@@ -103,8 +103,8 @@ def _import(library: Path) -> object:
     spec = importlib.util.spec_from_file_location(NAME, library)
     if spec is None or spec.loader is None:
         raise EnvironmentProblem(f"{library}: not a Python extension; delete it and build again")
-    module = importlib.util.module_from_spec(spec)
     try:
+        module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except ImportError as exc:
         raise EnvironmentProblem(f"{library}: can't be loaded ({exc}); delete it and build again") from exc

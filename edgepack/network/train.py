@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Trainer:
         """Train to the end and leave the best checkpoint's values in the network. Raises StageError when the loss is not finite."""
         parameters = [p for p in self.model.network.parameters() if p.requires_grad and p.is_floating_point()]
         optimizer = _make_optimizer(self.options, parameters)
-        state = self._resume(optimizer)
+        state = self._resume(optimizer, progress)
         progress.start(what, total=self.total_steps)
         progress.advance(state.step)
         self.model.network.eval()  # batch norms keep the statistics of the float model
@@ -197,15 +198,22 @@ class Trainer:
         )
         write_atomic(self.checkpoint, buffer.getvalue())
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> _Progress:
+    def _resume(self, optimizer: torch.optim.Optimizer, progress: Progress) -> _Progress:
+        """Where a killed run of this very training was; the start when there is none, or its checkpoint can't be read."""
         if not self.checkpoint.is_file():
             return _Progress()
-        saved: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
-        if saved["key"] != self.key:
+        try:
+            saved: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
+            if saved["key"] != self.key:
+                return _Progress()
+            state = _Progress(**saved["state"])
+            network, optimized = saved["network"], saved["optimizer"]
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as exc:
+            progress.note(f"{self.checkpoint}: a damaged checkpoint ({type(exc).__name__}); training starts anew")
             return _Progress()
-        self.model.network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return _Progress(**saved["state"])
+        self.model.network.load_state_dict(network)
+        optimizer.load_state_dict(optimized)
+        return state
 
 
 def _make_optimizer(options: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

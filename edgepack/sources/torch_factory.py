@@ -81,7 +81,7 @@ class TorchFactory:
                 raise SourceError(f"model.factory: {name} raised {_where(exc)}; run it by hand to see more") from exc
         if not isinstance(network, torch.nn.Module):
             raise SourceError(f"model.factory: {name} returned a {type(network).__name__}, not a torch.nn.Module")
-        return network.eval().requires_grad_(requires_grad=True).float()
+        return _without_implicit_forward(network).eval().requires_grad_(requires_grad=True).float()
 
     def _module_file(self) -> Path:
         module = self.section.factory.partition(":")[0]
@@ -130,6 +130,29 @@ class TorchFactory:
         return _checked_state(content, path)
 
 
+def _without_implicit_forward(network: nn.Module) -> nn.Module:
+    """The same children under the same names, where the network is a bare nn.Sequential.
+
+    Its forward calls every child, and NNCF keeps its hooks in one more child that can't be called (nncf 3.4).
+    """
+    import torch
+
+    if type(network).forward is not torch.nn.Sequential.forward:
+        return network
+
+    class Chain(torch.nn.Module):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            for name in names:
+                value = self._modules[name](value)  # type: ignore[misc]
+            return value
+
+    names = list(network._modules)
+    chain = Chain()
+    for name, module in network._modules.items():
+        chain.add_module(name, module)
+    return chain
+
+
 def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -150,17 +173,17 @@ def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
-        if "weights_only" in str(exc).lower() or "unsupported global" in str(exc).lower():
-            reason = next(
-                (line.strip() for line in str(exc).splitlines() if "GLOBAL" in line or "Unsupported" in line),
-                "it holds more than tensors",
-            )
+        reason = next((line.strip() for line in str(exc).splitlines() if "GLOBAL" in line or "class" in line), None)
+        if reason is not None:
             raise SourceError(
                 f"model.weights: {path} wants to run code when it is loaded ({reason[:200]}), which is refused; "
                 "save the model's state_dict() instead: torch.save(model.state_dict(), path)"
             ) from exc
+        # torch's first lines advise weights_only=False, which is the last thing to do with a file that is not what it should be.
+        detail = str(exc).partition("WeightsUnpickler error:")[2].strip().partition("\n")[0] or "no readable pickle"
         raise SourceError(
-            f"model.weights: {path} is damaged or not a PyTorch file ({_first_line(exc)}); copy it again"
+            f"model.weights: {path} is damaged or was not written by torch.save ({detail[:200]}); "
+            "copy it again, or save the model's state_dict() with torch.save"
         ) from exc
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, UnicodeDecodeError) as exc:
         raise SourceError(
@@ -358,8 +381,9 @@ def _imports(file: Path, module: str) -> Iterator[str]:
 
 
 def _where(exc: Exception) -> str:
-    """'ValueError: message (file.py, line 3)' of the innermost frame."""
-    frames = traceback.extract_tb(exc.__traceback__)
+    """'ValueError: message (file.py, line 3)' of the innermost frame that is not a library's."""
+    everything = list(traceback.extract_tb(exc.__traceback__))
+    frames = [frame for frame in everything if "site-packages" not in frame.filename] or everything
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(exc).__name__}: {_first_line(exc)}{place}"
 

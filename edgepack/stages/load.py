@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,14 @@ def _source(plan: BuildPlan) -> Any:
 
 def _key(plan: BuildPlan, dependencies: tuple[Path, ...]) -> str:
     files = tuple(sorted({*_source(plan).files(), *dependencies}))
-    return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(file_digests(files).items()))
+    digests = [[_placeless(file, plan.folder), digest] for file, digest in file_digests(files).items()]
+    return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(digests))
+
+
+def _placeless(file: Path, folder: Path) -> str:
+    """The file's name without the place of the project or of Python: the same project has the same keys, and bundle, everywhere."""
+    roots = [folder, *sorted((Path(entry) for entry in sys.path if entry), key=lambda root: -len(root.parts))]
+    return next((str(file.relative_to(root)) for root in roots if file.is_relative_to(root)), file.name)
 
 
 def _dependencies_file(plan: BuildPlan, cache: StageCache) -> Path:

@@ -47,13 +47,11 @@ class StageCache:
     def find(self, stage: str, key: str) -> Path | None:
         """The folder of a finished stage, or None. A folder whose files changed since is removed and counts as None."""
         folder = self._folder(stage, key)
-        if not (folder / FACTS).is_file():
+        if not folder.is_dir():
             return None
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        for name, digest in facts["files"].items():
-            if not (folder / name).is_file() or sha256_file(folder / name) != digest:
-                shutil.rmtree(folder, ignore_errors=True)
-                return None
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
         os.utime(folder / FACTS)
         return folder
 
@@ -109,10 +107,10 @@ class StageCache:
         """Every finished stage, last used first."""
         found = []
         for file in (self.root / "stages").glob(f"*/{FACTS}"):
-            facts = json.loads(file.read_text(encoding="utf-8"))
             size_bytes = sum(item.stat().st_size for item in file.parent.rglob("*") if item.is_file())
-            found.append(
-                Entry(
+            try:
+                facts = json.loads(file.read_text(encoding="utf-8"))
+                entry = Entry(
                     stage=facts["stage"],
                     key=facts["key"],
                     folder=file.parent,
@@ -120,7 +118,9 @@ class StageCache:
                     seconds=facts["seconds"],
                     last_used=file.stat().st_mtime,
                 )
-            )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # damaged: `find` removes it when it is needed
+            found.append(entry)
         return sorted(found, key=lambda entry: -entry.last_used)
 
     def prune(self, *, older_than_days: float) -> tuple[int, int]:
@@ -162,3 +162,12 @@ class StageCache:
             raise EnvironmentProblem(
                 f"{self.root}: can't be written ({exc.strerror}); choose another place with --work-dir"
             ) from exc
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file of a stage is there with the bytes that were written."""
+    try:
+        files = json.loads((folder / FACTS).read_text(encoding="utf-8"))["files"]
+        return all(sha256_file(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,104 @@
+"""What holds for every sample provider, source and transport."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepack.core.errors import EdgepackError, RecipeError
+from edgepack.data import PROVIDERS
+from edgepack.data.sections import open_provider
+from edgepack.devices import TRANSPORTS
+from edgepack.devices.protocol import Transport
+from edgepack.recipe import DataSection
+from edgepack.sources import SOURCES
+
+each_provider = pytest.mark.parametrize("name", PROVIDERS.names())
+each_transport = pytest.mark.parametrize("name", TRANSPORTS.names())
+
+
+@each_provider
+def test_a_provider_is_a_frozen_dataclass_whose_fields_are_its_options(name: str) -> None:
+    provider: Any = PROVIDERS.load(name)
+
+    assert dataclasses.is_dataclass(provider)
+    assert provider.__dataclass_params__.frozen
+    assert "recipe_folder" in {field.name for field in dataclasses.fields(provider)}
+    assert provider.__doc__
+
+
+@each_provider
+def test_a_provider_refuses_an_unknown_option(name: str, tmp_path: Path) -> None:
+    section = DataSection.model_validate({"provider": name, "no_such_option": 1})
+
+    with pytest.raises(RecipeError, match=rf"provider '{name}': unknown option 'no_such_option'"):
+        open_provider(section, folder=tmp_path)
+
+
+@each_provider
+def test_a_provider_suggests_the_nearest_option(name: str, tmp_path: Path) -> None:
+    provider: Any = PROVIDERS.load(name)
+    option = next(field.name for field in dataclasses.fields(provider) if field.name != "recipe_folder")
+    section = DataSection.model_validate({"provider": name, f"{option}s_": 1})
+
+    with pytest.raises(RecipeError, match=rf"\(did you mean '{option}'\?\)"):
+        open_provider(section, folder=tmp_path)
+
+
+@each_provider
+def test_a_provider_is_documented_with_every_option(name: str, documented: Callable[[str], bool]) -> None:
+    provider: Any = PROVIDERS.load(name)
+
+    assert documented(name)
+    for field in dataclasses.fields(provider):
+        assert field.name == "recipe_folder" or documented(field.name), field.name
+
+
+def test_an_unknown_provider_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match=r"unknown provider 'nzp' \(did you mean 'npz'\?\)"):
+        PROVIDERS.load("nzp")
+
+
+@pytest.mark.parametrize("name", SOURCES.names())
+def test_a_source_loads_and_has_what_the_protocol_asks(name: str) -> None:
+    source = SOURCES.load(name)
+
+    assert all(callable(getattr(source, method)) for method in ("files", "load", "build_again"))
+
+
+@each_transport
+def test_a_transport_runs_a_command_in_a_private_folder_that_goes_away(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("hello")
+
+    with TRANSPORTS.load(name)() as device:
+        path = device.put(tmp_path / "text.txt")
+        done = device.run(["cat", path], timeout_s=30)
+        assert (done.returncode, done.stdout) == (0, "hello")
+        assert device.describe().transport == name
+
+    assert not Path(path).exists()
+
+
+@each_transport
+def test_a_transport_has_every_method_of_the_protocol(name: str) -> None:
+    methods = [key for key, value in vars(Transport).items() if inspect.isfunction(value) and not key.startswith("_")]
+
+    with TRANSPORTS.load(name)() as device:
+        assert all(callable(getattr(device, method)) for method in methods)
+
+
+@each_transport
+def test_a_transport_stops_a_command_in_time(name: str) -> None:
+    with TRANSPORTS.load(name)() as device, pytest.raises(TimeoutError):
+        device.run(["sleep", "60"], timeout_s=0.3)
+
+
+@pytest.mark.parametrize("registry", [PROVIDERS, SOURCES, TRANSPORTS], ids=lambda registry: registry.kind)
+def test_a_plug_in_that_does_not_exist_names_the_known_ones(registry: Any) -> None:
+    with pytest.raises(EdgepackError, match=r"unknown \w+ 'zzz' \(known: "):
+        registry.load("zzz")

@@ -1,0 +1,83 @@
+"""What holds for every target: a file in targets/ is all it takes to be tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from small_project import PTQ, Project
+
+from edgepack.core.errors import RecipeError
+from edgepack.exporters import EXPORTERS
+from edgepack.pipeline import build, verify
+from edgepack.runtimes import RUNTIMES
+from edgepack.targets import NumericConstraints, load_target, target_names
+
+each_target = pytest.mark.parametrize("name", sorted(target_names()))
+
+
+@each_target
+def test_a_target_names_a_known_exporter_and_runtime(name: str) -> None:
+    profile = load_target(name)
+
+    assert profile.exporter in EXPORTERS
+    assert profile.runtime in RUNTIMES
+    assert profile.description
+
+
+@each_target
+def test_a_target_holds_no_address_or_person(name: str) -> None:
+    text = target_names()[name].read_text()
+
+    assert "@" not in text
+    assert "://" not in text
+
+
+@each_target
+def test_a_target_builds_the_small_project(name: str, tiny_project: Callable[..., Project]) -> None:
+    bundle = build(tiny_project(PTQ).folder, target=name)
+
+    assert bundle.manifest.target == name
+    assert bundle.manifest.checks_passed
+    assert verify(bundle.path).passed
+
+
+@each_target
+def test_a_targets_file_refuses_unknown_keys(name: str, tiny_project: Callable[..., Project]) -> None:
+    project = tiny_project()
+    (project.folder / "targets").mkdir()
+    text = target_names()[name].read_text()
+    (project.folder / "targets" / "own.toml").write_text(text.replace("[limits]", "[limits]\nthreds = 1"))
+
+    with pytest.raises(
+        RecipeError, match=r"targets/own\.toml: limits: unknown key 'threds' \(did you mean 'threads'\?\)"
+    ):
+        load_target("own", project.folder)
+
+
+@each_target
+def test_a_project_can_bring_a_target_of_its_own(name: str, tiny_project: Callable[..., Project]) -> None:
+    project = tiny_project("")
+    (project.folder / "targets").mkdir()
+    (project.folder / "targets" / "own.toml").write_text(target_names()[name].read_text())
+
+    assert build(project.folder, target="own").path.name == "tiny-1.0.0-own.edgepack"
+
+
+@each_target
+def test_a_model_that_the_target_can_not_open_is_refused(name: str, tiny_project: Callable[..., Project]) -> None:
+    from edgepack.core.errors import UnsupportedError
+
+    project = tiny_project("")
+    (project.folder / "targets").mkdir()
+    text = target_names()[name].read_text()
+    (project.folder / "targets" / "own.toml").write_text(
+        text.replace("[limits]", "[limits]\nmodel_bytes_max = 1000").replace("model_bytes_max = 2_147_483_647", "")
+    )
+
+    with pytest.raises(UnsupportedError, match=r"bytes; own opens at most 1,000"):
+        build(project.folder, target="own")
+
+
+def test_every_numeric_constraint_is_described() -> None:
+    assert all(field.description for field in NumericConstraints.model_fields.values())

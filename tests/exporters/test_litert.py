@@ -1,0 +1,117 @@
+"""The LiteRT file computes what the fake-quantized network computes, for networks of many shapes, without extra operators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgepack.core.errors import UnsupportedError
+from edgepack.core.types import Samples, Silent, TensorSpec
+from edgepack.exporters.litert import LiteRTExporter
+from edgepack.exporters.protocol import ExportOptions
+from edgepack.methods.protocol import Context
+from edgepack.methods.quantize import Quantize
+from edgepack.network.model import Model, float_network, predict
+from edgepack.network.train import Trainer
+from edgepack.network.training import Training
+from edgepack.runtimes.litert import LiteRT
+from edgepack.targets import load_target
+from exporters.zoo import ZOO, make
+
+CONSTRAINTS = load_target("arm64").quantization
+MEAN_STEPS_MAX, MAX_STEPS_MAX = 0.75, 3.0
+# A batch norm that no convolution can take in becomes SUB, MUL, MUL and ADD, each with a rounding of its own.
+LOOSER = {"dense connections": (1.5, 6.0)}
+NORMAL = ("hard swish and squeeze-excite", "u-net", "perceptron with tanh", "shared weights", "two outputs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    model: Model
+    samples: Samples
+
+
+def quantized(name: str, folder: Path, *, steps: int = 6) -> Case:
+    """A network of the zoo after PTQ and a few steps of QAT."""
+    _, shape = ZOO[name]
+    build = lambda: make(name)  # noqa: E731
+    rng = np.random.default_rng(0)
+    samples = Samples(inputs={"input": rng.normal(size=(24, *shape)).astype(np.float32)})
+    network = build()
+    with torch.no_grad():
+        out = network(torch.zeros(1, *shape))
+    outputs = out if isinstance(out, tuple) else (out,)
+    names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+    model = Model(
+        network=network, build=build, inputs=(TensorSpec(name="input", shape=(1, *shape)),),
+        outputs=tuple(TensorSpec(name=n, shape=tuple(o.shape)) for n, o in zip(names, outputs, strict=True)),
+    )  # fmt: skip
+    context = Context(
+        original=model, train=samples, calibration=samples.take(slice(0, 12)), constraints=CONSTRAINTS,
+        workspace=folder, key="zoo", seed=0, progress=Silent(),
+    )  # fmt: skip
+    teacher = float_network(model)
+    model = Quantize(mode="ptq").apply(model, context)
+    training = Training(steps=steps, batch_size=8, learning_rate=1e-3)
+    Trainer(model, teacher, samples, training, checkpoint=folder / "c.pt", key="zoo", seed=0).run(Silent(), what="QAT")
+    return Case(model=model, samples=samples)
+
+
+def exported(case: Case, folder: Path, **options: Any) -> Any:
+    exporter = LiteRTExporter(options=ExportOptions(**options))
+    return exporter.export(case.model, case.samples.take(slice(0, 1)), folder, progress=Silent())
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in NORMAL else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+)
+def test_the_file_computes_what_was_trained(name: str, tmp_path: Path) -> None:
+    case = quantized(name, tmp_path)
+
+    made = exported(case, tmp_path)
+
+    session = LiteRT().open(made.path)
+    theirs, ours = session.run_float(dict(case.samples.inputs)), predict(case.model, case.samples)
+    assert set(theirs) == set(ours)
+    for item in session.outputs:
+        assert item.dtype == "int8" and item.quantization is not None
+        steps = np.abs(theirs[item.name] - ours[item.name]) / item.quantization.step
+        mean_max, max_max = LOOSER.get(name, (MEAN_STEPS_MAX, MAX_STEPS_MAX))
+        assert steps.mean() <= mean_max, (item.name, steps.mean())
+        assert steps.max() <= max_max, (item.name, steps.max())
+    kinds = [operator.name for operator in session.operators()]
+    for operator in LiteRT().open(made.float_path).operators():
+        if operator.name in kinds:
+            kinds.remove(operator.name)
+    assert kinds == []
+
+
+def test_probabilities_keep_the_kernels_own_grid(tmp_path: Path) -> None:
+    case = quantized("concatenation and poolings", tmp_path, steps=1)
+
+    (output,) = LiteRT().open(exported(case, tmp_path).path).outputs
+
+    assert output.quantization is not None
+    assert output.quantization.scale == pytest.approx((1 / 256,), rel=1e-6)
+    assert output.quantization.zero_point == (-128,)
+
+
+def test_a_probe_of_zeros_still_tells_tensors_apart_or_is_refused(tmp_path: Path) -> None:
+    """Tensors are paired by their values; a sample without any must not pair them wrongly in silence."""
+    case = quantized("perceptron with tanh", tmp_path, steps=1)
+    probe = Samples(inputs={"input": np.zeros((1, 32), np.float32)})
+
+    try:
+        made = LiteRTExporter(options=ExportOptions()).export(case.model, probe, tmp_path, progress=Silent())
+    except UnsupportedError:
+        return
+
+    session = LiteRT().open(made.path)
+    ours = predict(case.model, case.samples)["output"]
+    step = session.outputs[0].quantization.step  # type: ignore[union-attr]
+    assert (np.abs(session.run_float(dict(case.samples.inputs))["output"] - ours) / step).max() <= MAX_STEPS_MAX

@@ -1,0 +1,205 @@
+"""Training: the same bytes whether it was killed or not, the best checkpoint, an early stop, a schedule."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_project import Recorder
+from torch import nn
+
+from edgepack.core.errors import DataError, StageError
+from edgepack.core.types import Samples, Silent
+from edgepack.network.model import Model, float_network
+from edgepack.network.train import Trainer, _schedule_factor
+from edgepack.network.training import Training
+from network.test_grid import model_of
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def make_model() -> Model:
+    return model_of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)), (1, 4, 4))
+
+
+def samples(*, labels: bool = False) -> Samples:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 1, 4, 4)).astype(np.float32)
+    return Samples(inputs={"x": x}, labels=rng.integers(0, 3, 40) if labels else None)
+
+
+def trainer(
+    folder: Path, *, key: str = "k", before: Callable[[int, int], None] | None = None, **options: Any
+) -> Trainer:
+    model = make_model()
+    teacher = float_network(model)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter += 0.3
+    given = Training(**{"steps": 10, "batch_size": 6, "learning_rate": 0.01, "augment": ("shift", "hflip"), **options})
+    return Trainer(
+        model, teacher, samples(labels=options.get("loss") == "labels"), given, checkpoint=folder / "checkpoint.pt",
+        key=key, seed=3, before_step=before,
+    )  # fmt: skip
+
+
+def state_of(one: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in one.model.network.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def killed_at(step: int) -> Callable[[int, int], None]:
+    def stop(now: int, _total: int) -> None:
+        if now == step:
+            raise Killed
+
+    return stop
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("step", [1, 4, 7, 9])
+def test_a_killed_and_resumed_training_ends_in_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, optimizer: str
+) -> None:
+    monkeypatch.setattr("edgepack.network.train._CHECKPOINT_EVERY_S", 0.0)
+    whole = trainer(tmp_path / "whole", optimizer=optimizer, weight_decay=0.01)
+    expected = whole.run(Silent(), what="x")
+    with pytest.raises(Killed):
+        trainer(tmp_path, before=killed_at(step), optimizer=optimizer, weight_decay=0.01).run(Silent(), what="x")
+
+    resumed = trainer(tmp_path, optimizer=optimizer, weight_decay=0.01)
+    progress = Recorder()
+    outcome = resumed.run(progress, what="x")
+
+    assert outcome == expected
+    assert same(state_of(resumed), state_of(whole))
+    assert progress.advanced["x"] == [step] + [1] * (10 - step)
+
+
+def test_a_checkpoint_of_another_training_is_not_resumed(tmp_path: Path) -> None:
+    trainer(tmp_path, key="one").run(Silent(), what="x")
+
+    progress = Recorder()
+    trainer(tmp_path, key="two").run(progress, what="x")
+
+    assert progress.advanced["x"][0] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_starts_anew_with_a_note(tmp_path: Path, content: bytes) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.run(Silent(), what="x")
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    progress = Recorder()
+
+    other = trainer(tmp_path)
+    other.run(progress, what="x")
+
+    assert same(state_of(other), state_of(whole))
+    assert "damaged checkpoint" in progress.notes[0]
+
+
+def test_training_approaches_its_teacher(tmp_path: Path) -> None:
+    outcome = trainer(tmp_path, steps=60, augment=()).run(Silent(), what="x")
+
+    assert outcome.best_loss < 0.5 * outcome.first_loss
+    assert outcome.steps == 60
+
+
+def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path) -> None:
+    """With a learning rate that destroys, the values before the first step are the best."""
+    one = trainer(tmp_path, learning_rate=5.0, schedule="constant", steps=12)
+    before = state_of(one)
+
+    outcome = one.run(Silent(), what="x")
+
+    assert outcome.best_step == 0
+    assert same(state_of(one), before)
+
+
+def test_without_a_holdout_the_last_values_are_kept(tmp_path: Path) -> None:
+    one = trainer(tmp_path, holdout=0.0)
+
+    outcome = one.run(Silent(), what="x")
+
+    assert (outcome.best_step, outcome.best_loss) == (0, math.inf)
+    assert not same(state_of(one), state_of(trainer(tmp_path / "other")))
+
+
+def test_patience_stops_a_training_that_gains_nothing(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"learning_rate": 5.0, "schedule": "constant"}
+
+    outcome = trainer(tmp_path, **options, steps=None, epochs=50, patience=2).run(Silent(), what="x")
+
+    assert outcome.stopped_early
+    assert outcome.steps == 2 * 6  # 36 samples in batches of 6, two epochs without a gain
+
+
+def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    one = trainer(tmp_path, optimizer="sgd", learning_rate=1e30, schedule="constant", loss="mse")
+
+    with pytest.raises(StageError, match=r"the loss became (nan|inf) at step \d+; lower learning_rate \(now 1e\+30\)"):
+        one.run(Silent(), what="x")
+
+
+def test_training_on_labels_needs_labels(tmp_path: Path) -> None:
+    model = make_model()
+
+    with pytest.raises(DataError, match="needs labelled training samples"):
+        Trainer(
+            model, float_network(model), samples(), Training(steps=1, loss="labels"),
+            checkpoint=tmp_path / "c.pt", key="k", seed=0,
+        )  # fmt: skip
+    assert trainer(tmp_path, loss="labels").run(Silent(), what="x").steps == 10
+
+
+def test_held_out_samples_are_never_trained_on(tmp_path: Path) -> None:
+    one = trainer(tmp_path, holdout=0.25)
+    assert one.held_out is not None
+
+    trained = {sample.tobytes() for sample in one.samples.inputs["x"]}
+    held = {sample.tobytes() for sample in one.held_out.inputs["x"]}
+
+    assert (len(trained), len(held)) == (30, 10)
+    assert not trained & held
+
+
+def test_an_epoch_sees_every_sample_once(tmp_path: Path) -> None:
+    one = trainer(tmp_path)
+
+    seen = [x.tobytes() for step in range(one.steps_per_epoch) for x in one._batch(step).inputs["x"]]
+
+    assert len(seen) == len(set(seen)) == 36
+    assert [x.tobytes() for x in one._batch(0).inputs["x"]] != [x.tobytes() for x in one._batch(6).inputs["x"]]
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    options = Training(steps=12, warmup_steps=2)
+
+    factors = [_schedule_factor(options, step, 12) for step in range(12)]
+
+    assert factors[:3] == [0.5, 1.0, 1.0]
+    assert factors[7] == pytest.approx(0.5)
+    assert all(a >= b for a, b in itertools.pairwise(factors[2:]))
+    constant = Training(steps=12, schedule="constant")
+    assert {_schedule_factor(constant, step, 12) for step in range(12)} == {1.0}
+
+
+def test_the_teacher_does_not_change(tmp_path: Path) -> None:
+    one = trainer(tmp_path)
+    before = {name: value.clone() for name, value in one.teacher.state_dict().items()}
+
+    one.run(Silent(), what="x")
+
+    assert same(before, dict(one.teacher.state_dict()))

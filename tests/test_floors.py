@@ -1,0 +1,216 @@
+"""Who may import whom. The floors are those of docs/decisions/0003-floors.md; every exception is listed with its reason."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "edgepack"
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"core", "stats"}),
+    frozenset({"recipe", "targets"}),  # what the user and the targets' files say
+    frozenset({"network", "bundle", "store"}),
+    frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
+    frozenset({"plan", "stages"}),
+    frozenset({"pipeline", "bench"}),
+    frozenset({"cli"}),
+)
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+PLUG_INS = FLOORS[3]
+# On one floor, yet one reads the other.
+NEIGHBOURS = {
+    ("stages", "plan"): "every stage is handed the plan",
+    ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
+}
+# Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.
+OPEN_FILES = {
+    "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
+    "data.fingerprint": "the digest of any provider's samples, for the plan",
+    "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",
+    "devices.agent": "how any transport runs the agent: bench asks it, never a transport",
+    "runtimes.grid": "codes from real values and back, for golden samples",
+}
+HEAVY = (
+    "torch",
+    "nncf",
+    "litert_torch",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+    "sklearn",
+    "jax",
+    "tensorflow",
+    "scipy",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """One import of ours: both module names without 'edgepack.', and whether it only serves types."""
+
+    by: str
+    of: str
+    line: int
+    is_for_types: bool
+    is_in_function: bool
+
+    @property
+    def rooms(self) -> tuple[str, str]:
+        return self.by.partition(".")[0], self.of.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.by} (line {self.line}) imports {self.of}"
+
+
+def imports() -> list[Import]:
+    found: list[Import] = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        typed = _inside(tree, lambda node: isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        late = _inside(tree, lambda node: isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+        for node in ast.walk(tree):
+            for name in _names(node):
+                found.append(
+                    Import(
+                        by=module.removesuffix(".__init__"),
+                        of=name.removeprefix("edgepack").removeprefix("."),
+                        line=node.lineno,  # type: ignore[attr-defined]
+                        is_for_types=id(node) in typed,
+                        is_in_function=id(node) in late,
+                    )
+                )
+    return found
+
+
+def _inside(tree: ast.AST, condition: object) -> set[int]:
+    return {id(inner) for node in ast.walk(tree) if condition(node) for inner in ast.walk(node)}  # type: ignore[operator]
+
+
+def _names(node: ast.AST) -> list[str]:
+    """The modules of ours that an import statement means: `from edgepack.data import samples` means edgepack.data.samples."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module is not None:
+        names = [
+            f"{node.module}.{alias.name}" if _is_module(f"{node.module}.{alias.name}") else node.module
+            for alias in node.names
+        ]
+    else:
+        names = []
+    return [name for name in names if name.partition(".")[0] == "edgepack"]
+
+
+def _is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or path.is_dir()
+
+
+ALL = imports()
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+
+    assert rooms - {"__init__", "__main__", "agent"} == set(FLOOR)
+
+
+def test_nobody_imports_upwards_or_sideways() -> None:
+    wrong = [
+        str(found)
+        for found in ALL
+        for by, of in [found.rooms]
+        if by in FLOOR and of in FLOOR and by != of and not found.is_for_types
+        if FLOOR[of] > FLOOR[by] or (FLOOR[of] == FLOOR[by] and (by, of) not in NEIGHBOURS and FLOOR[by] > 1)
+    ]
+
+    assert wrong == []
+
+
+def test_even_for_types_nobody_imports_upwards() -> None:
+    wrong = [
+        str(found) for found in ALL for by, of in [found.rooms] if by in FLOOR and of in FLOOR and FLOOR[of] > FLOOR[by]
+    ]
+
+    assert wrong == []
+
+
+def test_the_agent_imports_nothing_of_ours() -> None:
+    assert [str(found) for found in ALL if found.rooms[0] == "agent" and found.rooms[1] != "agent"] == []
+    assert {found.of for found in ALL if found.by.startswith("agent.")} == set()
+
+
+def test_only_the_data_room_imports_the_agent_and_only_its_preprocessing() -> None:
+    """The same file prepares samples here, in training and on the device."""
+    users = {(found.by, found.of) for found in ALL if found.rooms[1] == "agent" and found.rooms[0] != "agent"}
+
+    assert users <= {("data.samples", "agent.preprocess"), ("data.samples", "agent")}
+
+
+def test_plug_ins_are_reached_by_their_table_never_by_their_file() -> None:
+    wrong = []
+    for found in ALL:
+        by, of = found.rooms
+        file = found.of.partition(".")[2]
+        if of in PLUG_INS and by != of and file not in ("", "protocol") and found.of not in OPEN_FILES:
+            wrong.append(str(found))
+
+    assert wrong == []
+
+
+def test_the_listed_exceptions_are_used() -> None:
+    used = {found.of for found in ALL}
+
+    assert set(OPEN_FILES) <= used
+    assert set(NEIGHBOURS) <= {found.rooms for found in ALL}
+
+
+def test_one_methods_source_or_provider_does_not_import_another() -> None:
+    for room in ("methods", "sources", "devices"):
+        files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__", "protocol"}
+        plug_ins = {f"{room}.{name}" for name in files} - set(OPEN_FILES)
+        wrong = [str(found) for found in ALL if found.by in plug_ins and found.of in plug_ins]
+        assert wrong == []
+
+
+def test_data_providers_do_not_import_each_other() -> None:
+    providers = {"data.digits", "data.idx", "data.image_folder", "data.npz", "data.python"}
+
+    assert [str(found) for found in ALL if found.by in providers and found.of in providers] == []
+
+
+@pytest.mark.parametrize(
+    "room", ["cli", "plan", "recipe", "targets", "core", "bundle", "store", "methods", "sources", "devices"]
+)
+def test_importing_a_light_room_loads_no_heavy_library(room: str) -> None:
+    """A room with several files is imported with all of them."""
+    folder = PACKAGE / room
+    modules = [f"edgepack.{room}"]
+    if folder.is_dir():
+        modules += [f"edgepack.{room}.{file.stem}" for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+    if room == "sources":
+        modules = ["edgepack.sources", "edgepack.sources.torch_factory"]
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules, sep='\\n')"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.splitlines()
+
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+def test_the_pipeline_can_be_imported_without_a_heavy_library() -> None:
+    code = "import sys, edgepack.pipeline; print(*sys.modules, sep='\\n')"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.splitlines()
+
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
