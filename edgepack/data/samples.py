@@ -19,6 +19,7 @@ from edgepack.data.sections import named, open_provider, resolve_section
 from edgepack.recipe import DataSection, InputSection, PreprocessStep
 
 Steps = Sequence[PreprocessStep] | Sequence[Mapping[str, Any]]
+_CHUNK = 128
 
 
 def preprocess_file() -> Path:
@@ -56,9 +57,17 @@ def load_samples(
     mislabelled, and RecipeError for a table or a step that is wrong.
     """
     parts = iter_samples(
-        section, steps, folder=folder, inputs=inputs, classes=classes, role=role, labelled=labelled, first=first
+        section,
+        steps,
+        folder=folder,
+        inputs=inputs,
+        classes=classes,
+        role=role,
+        labelled=labelled,
+        first=first,
+        chunk=_CHUNK,
     )
-    return next(parts)
+    return _joined(list(parts))
 
 
 def iter_samples(
@@ -93,6 +102,24 @@ def iter_samples(
                 inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in inputs},
                 labels=None if labels is None else labels[chosen],
             )
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    """The parts as one, each freed as soon as it is copied, so that memory never holds everything twice."""
+    if len(parts) == 1:
+        return parts[0]
+    total = sum(len(part) for part in parts)
+    whole = {name: np.empty((total, *array.shape[1:]), array.dtype) for name, array in parts[0].inputs.items()}
+    labels = (
+        None if parts[0].labels is None else np.concatenate([part.labels for part in parts if part.labels is not None])
+    )
+    start = 0
+    while parts:
+        part = parts.pop(0)
+        for name, array in part.inputs.items():
+            whole[name][start : start + len(part)] = array
+        start += len(part)
+    return Samples(inputs=whole, labels=labels)
 
 
 def _draw(section: DataSection, available: int) -> NDArray[np.intp]:

@@ -32,7 +32,7 @@ class Quantize(Section):
         default="fast", description="Whether PTQ corrects biases for the shift that rounding causes."
     )
     range_estimator: Literal["minmax", "mean_minmax", "median_minmax", "histogram"] = Field(
-        default="mean_minmax",
+        default="histogram",
         description="How activations' first ranges are measured: the extremes over all calibration samples, their mean or median over samples, "
         "or the range with the smallest quantization error on a histogram of the values.",
     )

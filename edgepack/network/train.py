@@ -85,9 +85,9 @@ class Trainer:
             )
         order = np.random.default_rng([seed, 7]).permutation(len(samples))
         held = int(len(samples) * options.holdout)
-        self.held_out = samples.take(np.sort(order[:held])) if held else None
-        self.samples = samples.take(np.sort(order[held:]))
-        self.steps_per_epoch = max(1, math.ceil(len(self.samples) / options.batch_size))
+        # Positions, not copies: the training samples are the largest thing in memory.
+        self.samples, self.held_out, self.trained_on = samples, np.sort(order[:held]), np.sort(order[held:])
+        self.steps_per_epoch = max(1, math.ceil(len(self.trained_on) / options.batch_size))
         self.total_steps = options.steps or self.steps_per_epoch * (options.epochs or 1)
         self.best_from_step = math.ceil(self.total_steps * best_after)
         for parameter in self.teacher.parameters():
@@ -117,9 +117,7 @@ class Trainer:
         if state.best_state is not None:
             self.model.network.load_state_dict(state.best_state)
         progress.done(
-            f"loss on held-out samples {state.first_loss:.4g} → {state.best_loss:.4g}"
-            if self.held_out is not None
-            else ""
+            f"loss on held-out samples {state.first_loss:.4g} → {state.best_loss:.4g}" if len(self.held_out) else ""
         )
         return Trained(
             steps=state.step,
@@ -153,7 +151,7 @@ class Trainer:
 
     def _batch(self, step: int) -> Samples:
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 5, epoch]).permutation(len(self.samples))
+        order = np.random.default_rng([self.seed, 5, epoch]).permutation(self.trained_on)
         start = position * self.options.batch_size
         return self.samples.take(order[start : start + self.options.batch_size])
 
@@ -168,11 +166,12 @@ class Trainer:
 
     def _judge(self, state: _Progress) -> None:
         """Compute the held-out loss; remember the network if it is the best so far."""
-        if self.held_out is None:
+        if not len(self.held_out):
             return
         total = 0.0
         with torch.no_grad():
-            for batch in self.held_out.batches(self.options.batch_size):
+            for start in range(0, len(self.held_out), self.options.batch_size):
+                batch = self.samples.take(self.held_out[start : start + self.options.batch_size])
                 total += float(self._loss(as_tensors(self.model, batch), batch)) * len(batch)
         loss = total / len(self.held_out)
         if not math.isfinite(state.first_loss):
