@@ -21,7 +21,7 @@ help:  ## List the targets
 $(VENV)/.installed: pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else "edgepack needs Python 3.11 to 3.13, this is " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(LOCK) pip setuptools hatchling
+	$(BIN)/python -m pip install --quiet --constraint $(LOCK) pip setuptools hatchling editables
 	$(BIN)/python -m pip install --quiet --constraint $(LOCK) --no-build-isolation --editable '.[dev]'
 	@touch $@
 

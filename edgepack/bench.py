@@ -164,7 +164,9 @@ def bench(
         raise UsageError(f"bench: need models with different labels, got {[model.label for model in models]}")
     agent = device.put(AGENT)
     specs = [put_spec(device, _spec(model, device.put(model.path), protocol)) for model in models]
-    progress.start("bench", total=len(models) * protocol.repetitions)
+    progress.start(
+        f"Measuring {' and '.join(model.label for model in models)}", total=len(models) * protocol.repetitions
+    )
     runs = []
     for round_number, index in run_order(len(models), protocol.repetitions):
         model = models[index]

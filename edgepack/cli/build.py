@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +62,17 @@ def build(
 
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
+    from edgepack.core.chatter import chatter_to
     from edgepack.pipeline import build as build_bundle
     from edgepack.recipe import load_recipe
 
     made = []
     for name in targets or load_recipe(recipe).targets:
         started = time.monotonic()
-        with shown_progress(quiet=quiet) as progress:
+        with ExitStack() as around:
+            progress = around.enter_context(shown_progress(quiet=quiet))
+            if not invocation.debug:  # what libraries print would be among our results; a debugger needs the terminal
+                around.enter_context(chatter_to(Path(os.devnull)))
             bundle = build_bundle(
                 recipe,
                 target=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from edgepack.cli.failures import exit_code_of
 from edgepack.cli.invocation import DEBUG_VARIABLE, Invocation
-from edgepack.core.errors import did_you_mean
+from edgepack.core.errors import INTERRUPTED_EXIT_CODE, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class CommandGroup(click.Group):
         super().__init__(*args, **options)
         self.sections = sections
         self.entries = {name: entry for section in sections.values() for name, entry in section.items()}
+        _take_debug(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
@@ -87,13 +89,17 @@ class CommandGroup(click.Group):
         def call() -> Any:
             return super(CommandGroup, self).main(args, prog_name, standalone_mode=False, **extra)
 
-        return _leave(exit_code_of(call, invocation))
+        return _leave(exit_code_of(call, invocation), invocation)
 
 
-def _leave(code: int) -> NoReturn:
+def _leave(code: int, invocation: Invocation) -> NoReturn:
     # A closed pipe ('edgepack inspect … | head') is no failure, and Python's own flush at exit would complain.
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
+    if invocation.is_child and code == INTERRUPTED_EXIT_CODE:
+        # Everything opened is closed; taking torch apart would need another 1.5 s, in which the parent would kill us.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

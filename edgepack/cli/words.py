@@ -27,9 +27,9 @@ def digits(value: float, count: int = 3) -> str:
     >>> digits(12.345), digits(1234.5), digits(2.0)
     ('12.3', '1234', '2.00')
     """
-    if not 1 <= abs(value) < 1e6:
+    if not 1 <= abs(rounded := float(f"{value:.{count}g}")) < 1e6:
         return f"{value:.{count}g}"
-    return f"{value:.{max(0, count - len(str(int(abs(value)))))}f}"
+    return f"{value:.{max(0, count - len(str(int(abs(rounded)))))}f}"
 
 
 def duration(seconds: float) -> str:

@@ -112,6 +112,17 @@ class Samples:
             yield self.take(slice(start, start + size))
 
 
+class SampleSource(Protocol):
+    """Samples by position: all in memory (`Samples`), or made when taken."""
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: NDArray[np.intp] | slice) -> Samples: ...
+
+
 class Progress(Protocol):
     """Where long work says how far it is. The command line draws it; the Python API is silent by default."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,89 @@ def plain_steps(steps: Steps) -> list[dict[str, Any]]:
     return plain
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSet:
+    """Drawn samples that are preprocessed when they are taken, so that memory holds the raw ones only.
+
+    `labels` are int64 of all samples, or None.
+    """
+
+    raw: RawSamples
+    drawn: NDArray[np.intp]
+    steps: list[dict[str, Any]]
+    inputs: tuple[InputSection, ...]
+    labels: NDArray[np.int64] | None
+    role: str
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all samples preprocessed: float32."""
+        return len(self) * 4 * sum(int(np.prod(spec.shape)) for spec in self.inputs)
+
+    def take(self, indices: NDArray[np.intp] | slice) -> Samples:
+        """The samples at some positions, in that order: float32 arrays (N, *shape) by input name.
+
+        Raises DataError for a sample that can't be read, of a wrong shape or type, or not finite.
+        """
+        with named(self.role):
+            chosen = self.drawn[indices]
+            names = [self.raw.describe(index) for index in chosen]
+            arrays = _model_inputs(_take(self.raw, chosen), self.steps, self.inputs, names)
+            return Samples(
+                inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in self.inputs},
+                labels=None if self.labels is None else self.labels[indices],
+            )
+
+    def chunks(self, size: int) -> Iterator[Samples]:
+        """Consecutive samples, `size` at a time; the last chunk may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
+
+    def all(self) -> Samples:
+        """Every sample, preprocessed."""
+        return _joined(list(self.chunks(_CHUNK)))
+
+
+def open_samples(
+    section: DataSection | str,
+    steps: Steps,
+    *,
+    folder: Path,
+    inputs: tuple[InputSection, ...],
+    classes: int | None = None,
+    role: str,
+    labelled: bool = False,
+    first: int | None = None,
+) -> SampleSet:
+    """The samples of a data table, read but not yet preprocessed.
+
+    `section.count` samples are drawn without replacement by `section.seed` and kept in the provider's order.
+    `classes` is the number of classes that labels must stay below; `labelled` says that labels are required;
+    of the drawn samples only the `first` ones are kept, when given.
+    Raises DataError that names the role for samples that are missing or mislabelled, and RecipeError for a table or a step that is wrong.
+    """
+    with named(role):
+        table = resolve_section(section, folder=folder)
+        provider = open_provider(table, folder=folder)
+        if table.sha256 is not None:
+            checked_digest(table, provider.files())
+        raw = provider.load()
+        check_raw(raw)
+        labels = checked_labels(raw, classes=classes, required=labelled)
+        drawn = _draw(table, len(raw))[:first]
+        return SampleSet(
+            raw=raw,
+            drawn=drawn,
+            steps=plain_steps(steps),
+            inputs=inputs,
+            labels=None if labels is None else labels[drawn],
+            role=role,
+        )
+
+
 def load_samples(
     section: DataSection | str,
     steps: Steps,
@@ -48,60 +132,11 @@ def load_samples(
     labelled: bool = False,
     first: int | None = None,
 ) -> Samples:
-    """The samples of a data table as float32 arrays (N, *shape) by input name, with int64 labels where there are any.
-
-    `section.count` samples are drawn without replacement by `section.seed` and kept in the provider's order.
-    `classes` is the number of classes that labels must stay below; `labelled` says that labels are required;
-    of the drawn samples only the `first` ones are read, when given.
-    Raises DataError that names the role for samples that are missing, of a wrong shape or type, not finite or
-    mislabelled, and RecipeError for a table or a step that is wrong.
-    """
-    parts = iter_samples(
-        section,
-        steps,
-        folder=folder,
-        inputs=inputs,
-        classes=classes,
-        role=role,
-        labelled=labelled,
-        first=first,
-        chunk=_CHUNK,
+    """As `open_samples`, all preprocessed. Raises what that and `SampleSet.take` raise."""
+    opened = open_samples(
+        section, steps, folder=folder, inputs=inputs, classes=classes, role=role, labelled=labelled, first=first
     )
-    return _joined(list(parts))
-
-
-def iter_samples(
-    section: DataSection | str,
-    steps: Steps,
-    *,
-    folder: Path,
-    inputs: tuple[InputSection, ...],
-    classes: int | None = None,
-    role: str,
-    labelled: bool = False,
-    first: int | None = None,
-    chunk: int | None = None,
-) -> Iterator[Samples]:
-    """As `load_samples`, `chunk` samples at a time (default: all at once), so that memory does not grow with the data."""
-    with named(role):
-        table = resolve_section(section, folder=folder)
-        provider = open_provider(table, folder=folder)
-        if table.sha256 is not None:
-            checked_digest(table, provider.files())
-        raw = provider.load()
-        check_raw(raw)
-        labels = checked_labels(raw, classes=classes, required=labelled)
-        drawn = _draw(table, len(raw))[:first]
-        plain = plain_steps(steps)
-        size = chunk or len(drawn)
-        for start in range(0, len(drawn), size):
-            chosen = drawn[start : start + size]
-            names = [raw.describe(index) for index in chosen]
-            arrays = _model_inputs(_take(raw, chosen), plain, inputs, names)
-            yield Samples(
-                inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in inputs},
-                labels=None if labels is None else labels[chosen],
-            )
+    return opened.all()
 
 
 def _joined(parts: list[Samples]) -> Samples:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from edgepack.core.types import Progress, Samples
+from edgepack.core.types import Progress, Samples, SampleSource
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
@@ -22,7 +22,7 @@ class Context:
     """
 
     original: Model
-    train: Samples | None
+    train: SampleSource | None
     calibration: Samples
     constraints: NumericConstraints
     workspace: Path

@@ -15,7 +15,8 @@ from torch import nn
 
 from edgepack.core.errors import StageError
 from edgepack.core.files import write_json
-from edgepack.core.types import Array, Samples, TensorSpec
+from edgepack.core.types import Array, Samples, Silent, TensorSpec
+from edgepack.network.nncf_extension import ensure_extension
 
 _STATE, _FACTS = "state.safetensors", "model.json"
 
@@ -97,6 +98,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
     facts = json.loads((folder / _FACTS).read_text())
     network = build().eval()
     if facts["hooks"] is not None:
+        ensure_extension(Silent())
         network = load_from_config(network, facts["hooks"])
     network.load_state_dict(load_file(folder / _STATE))
     model = Model(

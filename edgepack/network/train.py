@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_atomic
-from edgepack.core.types import Progress, Samples
+from edgepack.core.types import Progress, Samples, SampleSource
 from edgepack.network.grid import keep_zero_exact
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
 from edgepack.network.training import Augmentation, Training
@@ -66,7 +66,7 @@ class Trainer:
         self,
         model: Model,
         teacher: nn.Module,
-        samples: Samples,
+        samples: SampleSource,
         options: Training,
         *,
         checkpoint: Path,

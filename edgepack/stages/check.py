@@ -9,7 +9,7 @@ from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.types import Progress
 from edgepack.plan import BuildPlan
 from edgepack.stages.export import ExportedModel
-from edgepack.stages.samples import samples_of
+from edgepack.stages.samples import open_role, samples_of
 from edgepack.store.cache import StageCache
 
 
@@ -36,7 +36,7 @@ def check(plan: BuildPlan, cache: StageCache, original: ExportedModel, progress:
         progress.start("Checking the samples")
         for data in roles:
             samples_of(plan, data, first=1)
-        samples_of(plan, plan.evaluation, classes=classes, labelled=True, first=1)
+        open_role(plan, plan.evaluation, classes=classes, labelled=True, first=1).all()
         progress.done()
         return {}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.core.types import Progress, Samples
+from edgepack.core.types import Progress, SampleSource
 from edgepack.methods.protocol import Context, Method
 from edgepack.plan import BuildPlan
 from edgepack.stages.load import Stored
-from edgepack.stages.samples import samples_of
+from edgepack.stages.samples import samples_of, training_samples
 from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def compress(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progress) -> Stored:
     """The compressed model. Raises what the methods raise, with the step's place in the recipe."""
     current = loaded
-    train: Samples | None = None
+    train: SampleSource | None = None
     for name, method in plan.steps:
         key = _step_key(plan, current.key, name, method)
         if (folder := cache.find(name, key)) is None:
             if train is None and plan.train is not None and method.needs_training_samples:
-                train = samples_of(plan, plan.train)
+                train = training_samples(plan, plan.train)
             folder = cache.run(
                 name, key, _work(plan, cache, loaded, current, (name, method), key, train, progress), progress=progress
             )
@@ -54,7 +54,7 @@ def _work(
     current: Stored,
     step: tuple[str, Method],
     key: str,
-    train: Samples | None,
+    train: SampleSource | None,
     progress: Progress,
 ) -> Any:
     def work(scratch: Path) -> dict[str, Any]:

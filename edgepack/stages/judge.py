@@ -20,7 +20,7 @@ from edgepack.runtimes.protocol import Session
 from edgepack.stages.divergence import LayerDifference, compare_layers
 from edgepack.stages.export import ExportedModel
 from edgepack.stages.load import Stored
-from edgepack.stages.samples import chunks_of
+from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ class Judge:
         parts: dict[str, dict[str, list[Array]]] = {"float": {}, "compressed": {}, "artifact": {}}
         labels: list[Array] = []
         first: Samples | None = None
-        self.progress.start("Evaluating original, compressed and exported model", total=evaluation.fingerprint["count"])
-        for samples in chunks_of(self.plan, evaluation, classes=self._classes(), chunk=_CHUNK):
+        opened = open_role(self.plan, evaluation, classes=self._classes(), labelled=True)
+        self.progress.start("Evaluating original, compressed and exported model", total=len(opened))
+        for samples in opened.chunks(_CHUNK):
             first = first or samples.take(slice(0, GOLDEN_SAMPLES))
             assert samples.labels is not None
             labels.append(samples.labels)

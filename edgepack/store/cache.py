@@ -124,21 +124,26 @@ class StageCache:
         return sorted(found, key=lambda entry: -entry.last_used)
 
     def prune(self, *, older_than_days: float) -> tuple[int, int]:
-        """Remove stages unused for that long, and what killed builds left behind. Answers (stages removed, bytes freed)."""
+        """Remove stages and checkpoints unused for that long, and half-made folders; the latter two only while no build runs here.
+
+        Answers (stages removed, bytes freed).
+        """
         removed = freed_bytes = 0
         limit = time.time() - older_than_days * 86_400
         for entry in self.entries():
             if entry.last_used <= limit:
                 removed, freed_bytes = removed + 1, freed_bytes + entry.size_bytes
                 shutil.rmtree(entry.folder, ignore_errors=True)
-        for leftover in [*(self.root / "stages").glob(".part-*"), *(self.root / "progress").glob("*")]:
-            if leftover.stat().st_mtime <= limit or not self._in_use(leftover):
+        if not self._build_is_running():
+            halves = list((self.root / "stages").glob(".part-*"))
+            checkpoints = [item for item in (self.root / "progress").glob("*") if item.stat().st_mtime <= limit]
+            for leftover in [*halves, *checkpoints]:
                 freed_bytes += sum(item.stat().st_size for item in leftover.rglob("*") if item.is_file())
                 shutil.rmtree(leftover, ignore_errors=True)
         return removed, freed_bytes
 
-    def _in_use(self, leftover: Path) -> bool:
-        """Whether a running build holds a lock: then nothing half-finished may be taken away."""
+    def _build_is_running(self) -> bool:
+        """Whether a process holds one of the locks: then nothing half-finished may be taken away."""
         import fcntl
 
         for lock in (self.root / "locks").glob("*.lock"):
@@ -147,7 +152,7 @@ class StageCache:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return True
-        return not leftover.exists()
+        return False
 
     def _folder(self, stage: str, key: str) -> Path:
         return self.root / "stages" / f"{stage}-{key[:_KEY_CHARACTERS]}"
