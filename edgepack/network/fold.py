@@ -100,14 +100,61 @@ def _fold(module: fx.GraphModule, grid: Grid) -> tuple[Layer, ...]:
         layer = _layer(module, node, grid)
         users = list(node.users)
         if len(users) == 1 and users[0].op == "call_function" and users[0].target is _BATCH_NORM:
-            layer = _with_batch_norm(module, layer, users[0], transposed=node.target in _TRANSPOSED)
+            layer = _with_batch_norm(layer, users[0], transposed=node.target in _TRANSPOSED)
             users[0].replace_all_uses_with(node)
             module.graph.erase_node(users[0])
         _set_parameters(module, node, layer, index=len(layers))
         layers.append(layer)
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target is _BATCH_NORM and node.meta["val"].dim() == 4:
+            layers.append(_as_depthwise(module, node, index=len(layers), quantized=bool(grid.activations)))
     module.graph.eliminate_dead_code()
     module.recompile()
     return tuple(layers)
+
+
+def _as_depthwise(module: fx.GraphModule, norm: fx.Node, *, index: int, quantized: bool) -> Layer:
+    """Turn a batch norm that no convolution can take in into a 1×1 depthwise convolution: one operator, rounded once.
+
+    A channel of one weight is exact on its own symmetric grid: code ±127, scale |weight| / 127.
+    """
+    factor, shift = _affine(norm)
+    scale = np.where(factor == 0, 1.0, np.abs(factor)) / 127
+    layer = Layer(
+        name=str(norm.args[3].target).rpartition(".")[0],  # type: ignore[union-attr]
+        kind="batch_norm",
+        weight=factor.astype(np.float32).reshape(-1, 1, 1, 1),
+        codes=(np.sign(factor) * 127).astype(np.int8).reshape(-1, 1, 1, 1) if quantized else None,
+        params=QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=0) if quantized else None,
+        bias=shift,
+    )
+    with module.graph.inserting_before(norm):
+        placeholder = norm.args[3]  # any parameter: the next call gives the node its own
+        node = module.graph.call_function(
+            _ATEN.conv2d.default, (norm.args[0], placeholder, None, [1, 1], [0, 0], [1, 1], factor.size)
+        )
+    node.meta = dict(norm.meta)
+    norm.replace_all_uses_with(node)
+    module.graph.erase_node(norm)
+    _set_parameters(module, node, layer, index=index)
+    return layer
+
+
+def _affine(norm: fx.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Batch norm in evaluation mode as y = factor·x + shift, per channel."""
+    module = norm.graph.owning_module
+    assert module is not None
+    gamma, beta, mean, variance = (
+        None if arg is None else _attribute(module, arg).astype(np.float64) for arg in norm.args[1:5]
+    )
+    if mean is None or variance is None:
+        raise UnsupportedError(
+            f"{norm.name}: this batch norm keeps no running statistics; train it with track_running_stats=True"
+        )
+    factor = 1.0 / np.sqrt(variance + float(norm.args[7]))  # type: ignore[arg-type]
+    if gamma is not None:
+        factor = factor * gamma
+    return factor, (0.0 if beta is None else beta) - mean * factor
 
 
 def _layer(module: fx.GraphModule, node: fx.Node, grid: Grid) -> Layer:
@@ -123,24 +170,14 @@ def _layer(module: fx.GraphModule, node: fx.Node, grid: Grid) -> Layer:
     return Layer(name=name, kind=str(node.target).split(".")[1], weight=weight, codes=codes, params=params, bias=bias)
 
 
-def _with_batch_norm(module: fx.GraphModule, layer: Layer, norm: fx.Node, *, transposed: bool) -> Layer:
-    gamma, beta, mean, variance = (
-        None if arg is None else _attribute(module, arg).astype(np.float64) for arg in norm.args[1:5]
-    )
-    if mean is None or variance is None:
-        raise UnsupportedError(
-            f"{layer.name}: its batch norm keeps no running statistics; train it with track_running_stats=True"
-        )
-    factor = 1.0 / np.sqrt(variance + float(norm.args[7]))  # type: ignore[arg-type]
-    if gamma is not None:
-        factor = factor * gamma
+def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool) -> Layer:
+    factor, shift = _affine(norm)
     axis = 1 if transposed else 0
     if layer.weight.shape[axis] != factor.size:
         raise UnsupportedError(f"{layer.name}: batch norm after a grouped transposed convolution can't be folded")
-    bias = (0.0 if layer.bias is None else layer.bias) - mean
     folded = replace(
         layer,
-        bias=bias * factor + (0.0 if beta is None else beta),
+        bias=shift if layer.bias is None else layer.bias * factor + shift,
         weight=(layer.weight * _along(factor, layer.weight.ndim, axis)).astype(np.float32),
     )
     if layer.codes is None or layer.params is None:

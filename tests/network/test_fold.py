@@ -126,7 +126,7 @@ def test_a_batch_norm_without_running_statistics_is_refused() -> None:
         program_of(model)
 
 
-def test_a_batch_norm_whose_convolution_has_another_use_is_not_folded() -> None:
+def test_a_batch_norm_whose_convolution_has_another_use_becomes_a_depthwise_convolution() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -141,7 +141,8 @@ def test_a_batch_norm_whose_convolution_has_another_use_is_not_folded() -> None:
 
     program = program_of(model)
 
-    assert any("batch_norm" in str(node.target) for node in program.module.graph.nodes)
+    assert not any("batch_norm" in str(node.target) for node in program.module.graph.nodes)
+    assert [layer.weight.shape for layer in program.layers] == [(4, 2, 3, 3), (4, 1, 1, 1)]
     assert values(program.module, inputs) == pytest.approx(values(model.network, inputs), abs=1e-5)
 
 
