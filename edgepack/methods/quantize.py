@@ -73,6 +73,7 @@ class Quantize(Section):
 
     def _post_training(self, model: Model, context: Context) -> Any:
         import nncf
+        import torch
 
         from edgepack.network.model import as_tensors
 
@@ -86,7 +87,7 @@ class Quantize(Section):
                 yield tensors if len(tensors) > 1 else tensors[0]
 
         try:
-            with chatter_to(context.workspace / "nncf.log"):
+            with chatter_to(context.workspace / "nncf.log"), torch.no_grad():
                 network = nncf.quantize(
                     model.network,
                     nncf.Dataset(_Counted(batches, len(samples))),

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 GOLDEN_SAMPLES = 8
 _LAYER_SAMPLES = 4
-_BATCH = 16
-_CHUNK = 128
+_BATCH = 8
+_CHUNK = 32
 
 
 class Judge:
