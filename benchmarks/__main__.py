@@ -1,8 +1,9 @@
-"""`python -m benchmarks NAME`: print the figures of one page, or of all."""
+"""`python -m benchmarks [NAME]… [--only MODEL]`: print the figures of one page, or of all."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 PAGES = {
@@ -17,9 +18,14 @@ PAGES = {
 
 def main() -> int:
     """Run the pages named on the command line, or all."""
-    wanted = sys.argv[1:] or list(PAGES)
+    arguments = sys.argv[1:]
+    if "--only" in arguments:
+        at = arguments.index("--only")
+        os.environ["EDGEPACK_BENCHMARK_ONLY"] = arguments[at + 1]
+        del arguments[at : at + 2]
+    wanted = arguments or list(PAGES)
     if unknown := [name for name in wanted if name not in PAGES]:
-        print(f"usage: python -m benchmarks [{' | '.join(PAGES)}]")
+        print(f"usage: python -m benchmarks [{' | '.join(PAGES)}] [--only PART-OF-A-MODEL'S-NAME]")
         print("\n".join(f"  {name:10} {text}" for name, text in PAGES.items()))
         return 0 if unknown[0] in ("-h", "--help") else 2
     for name in wanted:

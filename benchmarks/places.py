@@ -42,7 +42,8 @@ def cases() -> list[Case]:
         found.append(Case(name="efficientnet_lite0 QAT", recipe=EXAMPLES / "efficientnet_lite0/qat.toml"))
     else:
         print("efficientnet_lite0: left out, EDGEPACK_TEST_DATA is not set")
-    return found
+    only = os.environ.get("EDGEPACK_BENCHMARK_ONLY", "")
+    return [case for case in found if only in case.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
