@@ -20,7 +20,7 @@ from edgepack.core.types import Check, Progress, Silent
 from edgepack.devices import TRANSPORTS
 from edgepack.plan import WORK_FOLDER, BuildPlan, make_plan
 from edgepack.recipe import Recipe
-from edgepack.runtimes import RUNTIMES
+from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES
 from edgepack.stages.bundle import bundle as bundle_stage
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
@@ -224,7 +224,7 @@ def _stop_if_failed(plan: BuildPlan, verification: Verification) -> None:
 
 
 def _runtime_of(bundle: Bundle) -> str:
-    return {"tflite": "litert"}[bundle.manifest.model.format]
+    return RUNTIME_OF_FORMAT[bundle.manifest.model.format]
 
 
 def _models_folder(work_folder: Path | None) -> Path:

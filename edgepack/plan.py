@@ -22,10 +22,11 @@ from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
 from edgepack.data.sections import resolve_section
 from edgepack.exporters import EXPORTERS
+from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.methods import METHODS
 from edgepack.methods.protocol import Method
 from edgepack.recipe import DataSection, Recipe, find_recipe, load_recipe
-from edgepack.runtimes import RUNTIMES
+from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import SOURCES
 from edgepack.targets import TargetProfile, load_target
 
@@ -70,6 +71,8 @@ class BuildPlan:
     folder: Path
     target_name: str
     target: TargetProfile
+    exporter: Exporter
+    runtime: Runtime
     steps: tuple[tuple[str, Method], ...]
     preprocess: tuple[dict[str, Any], ...]
     train: Data | None
@@ -111,8 +114,7 @@ def make_plan(
     folder = (folder or recipe_file.parent).resolve()
     target_name = target or read.targets[0]
     profile = load_target(target_name, folder)
-    for registry, name in ((EXPORTERS, profile.exporter), (RUNTIMES, profile.runtime)):
-        registry.location(name)
+    exporter, runtime = _plug_ins(read, target_name, profile)
     steps = _steps(read, str(recipe_file))
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
     require_writable(work_folder)
@@ -131,6 +133,8 @@ def make_plan(
         folder=folder,
         target_name=target_name,
         target=profile,
+        exporter=exporter,
+        runtime=runtime,
         steps=steps,
         preprocess=tuple(plain_steps(read.preprocess)),
         train=train,
@@ -170,6 +174,24 @@ def code_digest() -> str:
 def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:
     """Digests of files that exist; a file that has gone counts as such."""
     return {file: sha256_file(file) if file.is_file() else "gone" for file in files}
+
+
+def _plug_ins(recipe: Recipe, name: str, profile: TargetProfile) -> tuple[Exporter, Runtime]:
+    """The target's exporter and runtime with their options decoded."""
+    wanted = recipe.export
+    options = ExportOptions(
+        io_dtype=wanted.io_dtype,
+        nhwc_inputs=wanted.io_layout == "NHWC",
+        float_dtype=wanted.float_dtype,
+        dynamic_batch=wanted.dynamic_batch,
+    )
+    where = f"targets/{name}.toml"
+    exporter_kind: Any = EXPORTERS.load(profile.exporter)
+    runtime_kind: Any = RUNTIMES.load(profile.runtime)
+    given = {"options": options, **profile.exporter_options}
+    exporter: Exporter = validate(exporter_kind, given, where=f"{where}: exporter_options")
+    runtime: Runtime = validate(runtime_kind, profile.runtime_options, where=f"{where}: runtime_options")
+    return exporter, runtime
 
 
 def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:

@@ -180,6 +180,14 @@ class ExportSection(Section):
         default="model",
         description="Layout of image inputs at the border: the model's own, or `NHWC`, which Arm runtimes and cameras prefer.",
     )
+    float_dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="Type of weights and arithmetic of a model that is not quantized: `float16` halves the file, on targets that compute in it.",
+    )
+    dynamic_batch: bool = Field(
+        default=False,
+        description="Whether the model takes any number of samples at once, on targets that can (not Arm).",
+    )
 
 
 class BundleSection(Section):

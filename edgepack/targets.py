@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -50,6 +51,12 @@ class TargetProfile(Section):
     description: str = Field(description="One line for `edgepack targets`.")
     exporter: str = Field(description="Name of the exporter.")
     runtime: str = Field(description="Name of the runtime that verifies the artifact here.")
+    exporter_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the exporter; see docs/targets.md."
+    )
+    runtime_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the runtime; see docs/targets.md."
+    )
     limits: Limits = Limits()
     quantization: NumericConstraints = NumericConstraints()
 

@@ -55,12 +55,16 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A model file on disk, named by its digest."""
+    """A model file on disk, named by its digest.
+
+    `companions` are the files that the runtime opens beside it (OpenVINO's weights); `size_bytes` counts them, too, and `sha256` is that of `path`.
+    """
 
     path: Path
     sha256: str
     size_bytes: int
     format: str
+    companions: tuple[Path, ...] = ()
     inputs: tuple[Signature, ...]
     outputs: tuple[Signature, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgepack.core.types import Progress, QuantParams, Samples
 
@@ -20,13 +20,15 @@ class ExportOptions:
 
     io_dtype: Literal["int8", "float32"] = "int8"
     nhwc_inputs: bool = False
+    float_dtype: Literal["float32", "float16"] = "float32"
+    dynamic_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """What an export made.
 
-    `path` is the file that ships; `float_path` is the same network before quantization, for comparison. `tensors` maps
+    `path` is the file that ships, `companions` what the runtime opens beside it (OpenVINO's .bin); `float_path` is the same network before quantization, for comparison. `tensors` maps
     the file's tensors to the network's operations (for layer-by-layer comparison), with the grid imposed on each; `notes` are named
     deviations, such as ranges that were derived.
     """
@@ -34,14 +36,22 @@ class Exported:
     path: Path
     float_path: Path
     format: str
+    companions: tuple[Path, ...] = ()
     tensors: Mapping[str, tuple[str, QuantParams]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):
-    """Turns a Model into an Artifact, imposing the grid that training learned."""
+    """Turns a Model into an Artifact, imposing the grid that training learned.
 
-    def __init__(self, *, options: ExportOptions) -> None: ...
+    A pydantic model (`core.section.Section`) whose fields are `options` and, each with a default, the keys of a target's `[exporter_options]`.
+    Modules of exporters import torch and their own libraries inside functions only: a plan reads the options without them.
+    """
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Exporter: ...
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
 
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
         """Write the files into `folder`. `probe` is one sample that tells tensors apart.
@@ -51,8 +61,8 @@ class Exporter(Protocol):
 
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
-    ) -> Path:
-        """Write the float model's file and answer its path; with `constraints`, also prove that it can be laid out on such a grid.
+    ) -> Exported:
+        """Write the float model's file (`path` and `float_path` are the same); with `constraints`, also prove that it can be laid out on such a grid.
 
         Runs before any training. Raises UnsupportedError that names the operator and its place in the model.
         """

@@ -7,6 +7,7 @@ grid survives that exactly: the scale becomes scale·|γ/σ| and the codes keep 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,19 +52,25 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A float program without hooks: `module` computes it, `layers` are its weights, `activations` the ranges that training learned."""
+    """A float program without hooks: `module` computes it, `layers` are its weights, `activations` the ranges that training learned.
+
+    `quantizers` names, in the order of the graph's quantize nodes, the operations whose outputs they round; empty for a plain float program.
+    """
 
     module: fx.GraphModule
     layers: tuple[Layer, ...]
     activations: dict[str, QuantParams]
     float_network: nn.Module
     quantized: bool
+    quantizers: tuple[str, ...] = ()
 
 
-def program_of(model: Model) -> Program:
+def program_of(model: Model, *, quantizers: bool = False) -> Program:
     """Bake the hooks into the weights, trace the float network and fold its batch norms.
 
-    Raises UnsupportedError when torch.export can't trace the forward; the message names the place.
+    With `quantizers`, every activation that has a grid passes a quantize and a dequantize node of `torch.ops.quantized_decomposed`
+    (int8 codes); weights stay float on their grid, with the codes in `layers`. Layer i's weight and bias are the module's parameters
+    `_folded_<i>_weight` and `_folded_<i>_bias`. Raises UnsupportedError when torch.export can't trace the forward; the message names the place.
     """
     network = model.build().eval()
     grid = Grid(activations={}, weights={})
@@ -73,8 +80,9 @@ def program_of(model: Model) -> Program:
         grid = read_grid(model.network, ops)
     else:
         network.load_state_dict(model.network.state_dict())
+    traced = _with_quantizers(network, grid) if quantizers and grid.activations else network
     try:
-        exported = torch.export.export(network, model.example())
+        exported = torch.export.export(traced, model.example())
     except Exception as exc:
         raise UnsupportedError(f"torch.export can't trace the model: {_first_lines(exc)}") from exc
     module = exported.module()
@@ -87,7 +95,56 @@ def program_of(model: Model) -> Program:
         activations=grid.activations,
         float_network=network,
         quantized=bool(grid.activations),
+        quantizers=_quantizer_order(module, grid) if quantizers else (),
     )
+
+
+class _Quantizer(nn.Module):
+    """Rounds a tensor to its grid, as two nodes that exporters know."""
+
+    def __init__(self, params: QuantParams) -> None:
+        super().__init__()
+        self.scale, self.zero_point = params.scale[0], params.zero_point[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grid = (self.scale, self.zero_point, -128, 127, torch.int8)
+        codes = torch.ops.quantized_decomposed.quantize_per_tensor(x, *grid)
+        real: torch.Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor(codes, *grid)
+        return real
+
+
+def _with_quantizers(network: nn.Module, grid: Grid) -> nn.Module:
+    """The network with hooks that round: tracing goes through them, so each quantizer lands where its operation is."""
+    from nncf.torch.function_hook import register_post_function_hook, wrap_model
+
+    hooked = wrap_model(copy.deepcopy(network))
+    for name, params in grid.activations.items():
+        register_post_function_hook(hooked, name, 0, _Quantizer(params))
+    return hooked  # type: ignore[no-any-return]
+
+
+def _quantizer_order(module: fx.GraphModule, grid: Grid) -> tuple[str, ...]:
+    """The operation of each quantize node, from the path of the hook that made it."""
+    names = {f"{name.replace('.', ':')}__0": name for name in grid.activations}
+    order: list[str] = []
+    for node in module.graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith("quantized_decomposed.quantize_per_tensor"):
+            paths = [str(path) for path, _ in node.meta["nn_module_stack"].values()]
+            hooks = [path.rpartition(".post_hooks.")[2].rpartition(".")[0] for path in paths]
+            order.append(next(names[key] for key in hooks if key in names))
+    return tuple(order)
+
+
+def take_nhwc(module: fx.GraphModule, turned: tuple[bool, ...]) -> None:
+    """Let the program take some of its image inputs as NHWC. (Edited inside, so that tensors keep their module names.)"""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, turn in zip(placeholders, turned, strict=True):
+        if turn:
+            with module.graph.inserting_after(node):
+                permuted = module.graph.call_function(torch.ops.aten.permute.default, (node, [0, 3, 1, 2]))
+            node.replace_all_uses_with(permuted, delete_user_cb=lambda user, own=permuted: user is not own)
+            node.meta.pop("val", None)
+    module.recompile()
 
 
 def _fold(module: fx.GraphModule, grid: Grid) -> tuple[Layer, ...]:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgepack.core.digest import sha256_file
-from edgepack.core.errors import StageError, UnsupportedError, did_you_mean
+from edgepack.core.errors import EnvironmentProblem, StageError, UnsupportedError, did_you_mean
+from edgepack.core.section import Section
 from edgepack.core.types import Array, Artifact, Layout, QuantParams, Signature
 from edgepack.runtimes.grid import dequantize, quantize
-from edgepack.runtimes.protocol import Operator
+from edgepack.runtimes.protocol import Execution, Operator
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
 
 FORMAT = "tflite"
+_SHORT = {
+    "int8": "i8",
+    "uint8": "u8",
+    "int16": "i16",
+    "int32": "i32",
+    "int64": "i64",
+    "float16": "f16",
+    "float32": "f32",
+}
 _MAIN_SIGNATURE = "serving_default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiteRT:
+class LiteRT(Section):
     """The LiteRT interpreter with its default delegate (XNNPACK), as an app gets it."""
 
     def open(self, path: Path, *, threads: int = 1, keep_tensors: bool = False) -> LiteRTSession:
@@ -53,6 +64,7 @@ class LiteRTSession:
         self.outputs = _signatures(self._output_details, names["outputs"])
         self._tensor_details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
         self._tensor_names = _unique_names(self._tensor_details)
+        self.execution = Execution(device="CPU", types=_execution_types(self._operators(), self._tensor_details))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See Session.run."""
@@ -164,6 +176,12 @@ def artifact_of(path: Path, *, layouts: Mapping[str, Layout] | None = None) -> A
 def _interpreter(path: Path, *, threads: int, keep_tensors: bool) -> Interpreter:
     if not path.is_file():
         raise StageError(f"{path}: no such model file")
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as exc:
+        raise EnvironmentProblem(
+            f"LiteRT can't be loaded ({exc}); install it with: pip install ai-edge-litert"
+        ) from exc
     # A delegate runs its part of the graph as one node and hides the tensors within.
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_tensors else OpResolverType.AUTO
     try:
@@ -187,6 +205,14 @@ def _interpreter(path: Path, *, threads: int, keep_tensors: bool) -> Interpreter
                 f"{path}: '{detail['name']}' has shape {tuple(map(int, detail['shape']))}; only models of batch size 1 are supported"
             )
     return interpreter
+
+
+def _execution_types(operators: list[dict[str, Any]], details: Mapping[int, dict[str, Any]]) -> dict[str, int]:
+    """Operators by the type of their first output: LiteRT's kernels compute in the type that the file states."""
+    counts: dict[str, int] = defaultdict(int)
+    for operator in operators:
+        counts[_SHORT.get(np.dtype(details[int(operator["outputs"][0])]["dtype"]).name, "other")] += 1
+    return dict(sorted(counts.items()))
 
 
 def _signature_names(interpreter: Interpreter) -> dict[str, dict[int, list[str]]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgepack.core.types import Array, Signature
 
@@ -19,8 +19,26 @@ class Operator:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What really ran, as the runtime itself tells it.
+
+    `device` is the device or provider ('CPU', 'CPUExecutionProvider'); `types` counts operators by the arithmetic they run in
+    ({'i8': 12, 'f32': 2}; empty where a runtime doesn't tell); `notes` are what a reader of the numbers must know, such as
+    'not run on a GPU: ONNX Runtime has no CUDAExecutionProvider here'.
+    """
+
+    device: str
+    types: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class Session(Protocol):
     """An open model."""
+
+    @property
+    def execution(self) -> Execution:
+        """Where and in what arithmetic this session runs."""
 
     @property
     def inputs(self) -> tuple[Signature, ...]:
@@ -55,7 +73,15 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """A library that runs model files."""
+    """A library that runs model files. A pydantic model (`core.section.Section`) whose fields are a target's `[runtime_options]`.
+
+    Modules of runtimes import their library in `open` only. Every field has a default, so that `RUNTIMES.load(name)()` is the runtime as it comes.
+    """
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Runtime: ...
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
 
     def open(self, path: Path, *, threads: int = 1, keep_tensors: bool = False) -> Session:
         """A session on a model file.

@@ -12,10 +12,9 @@ from edgepack.core.digest import sha256_file
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_json
 from edgepack.core.types import Artifact, Progress, QuantParams, Signature
-from edgepack.exporters import EXPORTERS
-from edgepack.exporters.protocol import Exporter, ExportOptions
+from edgepack.exporters.protocol import Exported
 from edgepack.plan import BuildPlan
-from edgepack.runtimes import RUNTIMES
+from edgepack.runtimes import Execution
 from edgepack.stages.load import Stored
 from edgepack.stages.samples import samples_of
 from edgepack.store.cache import StageCache
@@ -35,6 +34,7 @@ class ExportedModel:
     artifact: Artifact
     tensors: Mapping[str, tuple[str, QuantParams]]
     extra_operators: tuple[str, ...]
+    execution: Execution
     notes: tuple[str, ...]
 
 
@@ -53,9 +53,8 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
     def work(scratch: Path) -> dict[str, Any]:
         model = loaded.open(plan)
         probe = samples_of(plan, plan.calibration, first=1)
-        exporter = _exporter(plan)
-        path = exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
-        return _record(plan, model, scratch, path=path, tensors={}, notes=(), float_path=path)
+        done = plan.exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
+        return _record(plan, model, scratch, done)
 
     return _read(key, cache.run("baseline", key, work, progress=progress))
 
@@ -67,15 +66,13 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
     def work(scratch: Path) -> dict[str, Any]:
         model = compressed.open(plan)
         probe = samples_of(plan, plan.calibration, first=1)
-        done = _exporter(plan).export(model, probe, scratch, progress=progress)
+        done = plan.exporter.export(model, probe, scratch, progress=progress)
         limit = plan.target.limits.model_bytes_max
         if limit is not None and done.path.stat().st_size > limit:
             raise UnsupportedError(
                 f"the model file has {done.path.stat().st_size:,} bytes; {plan.target_name} opens at most {limit:,}"
             )
-        return _record(
-            plan, model, scratch, path=done.path, tensors=done.tensors, notes=done.notes, float_path=done.float_path
-        )
+        return _record(plan, model, scratch, done)
 
     return _read(key, cache.run("export", key, work, progress=progress))
 
@@ -83,48 +80,45 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
 def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:
     return (
         plan.target.exporter,
+        plan.exporter.model_dump(mode="json"),
+        plan.target.runtime,
+        plan.runtime.model_dump(mode="json"),
         plan.recipe.export.model_dump(mode="json"),
         dict(plan.calibration.fingerprint),
         list(plan.preprocess),
     )
 
 
-def _exporter(plan: BuildPlan) -> Exporter:
-    options = ExportOptions(io_dtype=plan.recipe.export.io_dtype, nhwc_inputs=plan.recipe.export.io_layout == "NHWC")
-    return EXPORTERS.load(plan.target.exporter)(options=options)
-
-
-def _record(
-    plan: BuildPlan,
-    model: Model,
-    folder: Path,
-    *,
-    path: Path,
-    float_path: Path,
-    tensors: Mapping[str, tuple[str, QuantParams]],
-    notes: tuple[str, ...],
-) -> dict[str, Any]:
+def _record(plan: BuildPlan, model: Model, folder: Path, done: Exported) -> dict[str, Any]:
     """Open the file as an app would, and write down its signature and the operators it has more than the float graph."""
-    runtime = RUNTIMES.load(plan.target.runtime)()
-    session = runtime.open(path)
+    path = done.path
+    session = plan.runtime.open(path)
     layouts = {spec.name: _border_layout(spec.layout, plan) for spec in model.inputs}
     extra = [operator.name for operator in session.operators()]
-    for operator in runtime.open(float_path).operators():
+    for operator in plan.runtime.open(done.float_path).operators():
         if operator.name in extra:
             extra.remove(operator.name)
     write_json(
         folder / _FACTS,
         {
             "file": path.name,
-            "format": path.suffix.removeprefix("."),
+            "companions": [companion.name for companion in done.companions],
+            "format": done.format,
             "inputs": [{**asdict(item), "layout": layouts.get(item.name, "any")} for item in session.inputs],
             "outputs": [asdict(item) for item in session.outputs],
-            "tensors": {name: {"op": op, "params": asdict(params)} for name, (op, params) in tensors.items()},
+            "tensors": {name: {"op": op, "params": asdict(params)} for name, (op, params) in done.tensors.items()},
             "extra_operators": sorted(extra),
-            "notes": list(notes),
+            "execution": asdict(session.execution),
+            "notes": list(done.notes),
         },
     )
-    return {"file": path.name, "size_bytes": path.stat().st_size, "sha256": sha256_file(path), "notes": list(notes)}
+    return {
+        "file": path.name,
+        "companions": [companion.name for companion in done.companions],
+        "size_bytes": sum(file.stat().st_size for file in (path, *done.companions)),
+        "sha256": sha256_file(path),
+        "notes": list(done.notes),
+    }
 
 
 def _border_layout(layout: str, plan: BuildPlan) -> str:
@@ -134,19 +128,26 @@ def _border_layout(layout: str, plan: BuildPlan) -> str:
 def _read(key: str, folder: Path) -> ExportedModel:
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     path = folder / facts["file"]
+    companions = tuple(folder / name for name in facts["companions"])
     return ExportedModel(
         key=key,
         folder=folder,
         artifact=Artifact(
             path=path,
             sha256=sha256_file(path),
-            size_bytes=path.stat().st_size,
+            size_bytes=sum(file.stat().st_size for file in (path, *companions)),
+            companions=companions,
             format=facts["format"],
             inputs=tuple(_signature(item) for item in facts["inputs"]),
             outputs=tuple(_signature(item) for item in facts["outputs"]),
         ),
         tensors={name: (item["op"], _params(item["params"])) for name, item in facts["tensors"].items()},
         extra_operators=tuple(facts["extra_operators"]),
+        execution=Execution(
+            device=facts["execution"]["device"],
+            types=facts["execution"]["types"],
+            notes=tuple(facts["execution"]["notes"]),
+        ),
         notes=tuple(facts["notes"]),
     )
 

@@ -14,7 +14,6 @@ from edgepack.bundle.golden import float_step
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Check, Progress, Samples
 from edgepack.plan import BuildPlan
-from edgepack.runtimes import RUNTIMES
 from edgepack.runtimes.grid import quantize
 from edgepack.runtimes.protocol import Session
 from edgepack.stages.divergence import LayerDifference, compare_layers
@@ -56,9 +55,7 @@ class Judge:
 
     def run(self, scratch: Path, measured: tuple[Check, ...]) -> dict[str, Any]:
         model = self.compressed.open(self.plan)
-        session = RUNTIMES.load(self.plan.target.runtime)().open(
-            self.exported.artifact.path, threads=self.plan.target.limits.threads
-        )
+        session = self.plan.runtime.open(self.exported.artifact.path, threads=self.plan.target.limits.threads)
         outputs, labels, first = self._outputs(model, session)
         correct = {
             name: _hits(values[self.judged], labels, self.plan.recipe.metric.name) for name, values in outputs.items()
@@ -241,7 +238,7 @@ class Judge:
         if not self.exported.tensors:
             return []
         few = samples.take(slice(0, _LAYER_SAMPLES))
-        session = RUNTIMES.load(self.plan.target.runtime)().open(self.exported.artifact.path, keep_tensors=True)
+        session = self.plan.runtime.open(self.exported.artifact.path, keep_tensors=True)
         return compare_layers(model, session, dict(self.exported.tensors), few, self._border(few))
 
     def _write_golden(self, scratch: Path, session: Session, samples: Samples) -> None:

@@ -77,11 +77,11 @@ def test_an_exporter_leaves_the_model_as_it_was(name: str, compressed: tuple[Any
 
 @each_exporter
 def test_an_exporters_tensors_are_in_the_file(name: str, compressed: tuple[Any, Samples], tmp_path: Path) -> None:
-    from edgepack.runtimes import RUNTIMES
+    from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES
 
     model, probe = compressed
     made = EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, tmp_path, progress=Silent())
 
-    session = RUNTIMES.load(made.format)().open(made.path, keep_tensors=True)
+    session = RUNTIMES.load(RUNTIME_OF_FORMAT[made.format])().open(made.path, keep_tensors=True)
     session.run_float(dict(probe.inputs))
     assert set(made.tensors) <= set(session.tensors())
