@@ -15,7 +15,7 @@ from typing import Any
 
 from edgepack import __version__
 from edgepack.core.digest import digest_of, digest_of_files, sha256_file
-from edgepack.core.errors import RecipeError
+from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
 from edgepack.core.section import validate
 from edgepack.data.fingerprint import DigestCache, fingerprint
@@ -25,9 +25,10 @@ from edgepack.exporters import EXPORTERS
 from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.methods import METHODS
 from edgepack.methods.protocol import Method
-from edgepack.recipe import DataSection, Recipe, find_recipe, load_recipe
+from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
 from edgepack.runtimes import RUNTIMES, Runtime
-from edgepack.sources import SOURCES
+from edgepack.sources import open_source
+from edgepack.sources.protocol import Source
 from edgepack.targets import TargetProfile, load_target
 
 WORK_FOLDER = ".edgepack"
@@ -73,6 +74,8 @@ class BuildPlan:
     target: TargetProfile
     exporter: Exporter
     runtime: Runtime
+    source: Source
+    inputs: tuple[InputSection, ...]
     steps: tuple[tuple[str, Method], ...]
     preprocess: tuple[dict[str, Any], ...]
     train: Data | None
@@ -120,8 +123,10 @@ def make_plan(
     require_writable(work_folder)
     digests = DigestCache(work_folder)
     train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
-    source = SOURCES.load("torch_factory")(section=read.model, folder=folder)
+    source = open_source(read.model, folder)
+    _refuse_steps(source, steps, str(recipe_file))
     source.files()
+    inputs = source.inputs()
     if any(name == "quantize" for name, _ in steps):
         from edgepack.network.nncf_extension import check_compiler
 
@@ -135,6 +140,8 @@ def make_plan(
         target=profile,
         exporter=exporter,
         runtime=runtime,
+        source=source,
+        inputs=inputs,
         steps=steps,
         preprocess=tuple(plain_steps(read.preprocess)),
         train=train,
@@ -209,6 +216,15 @@ def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
             )
         steps.append((step.method, method))
     return tuple(steps)
+
+
+def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:
+    """Raises UnsupportedError for the first step that models of this source can't take."""
+    able = source.abilities
+    for index, (name, method) in enumerate(steps):
+        if not able.quantizes or (method.needs_training_samples and not able.trains):
+            what = "can't be compressed" if not able.quantizes else "can't be trained"
+            raise UnsupportedError(f"{where}: compress.{index} ({name}): this model {what}: {able.reason}")
 
 
 def _data(

@@ -28,9 +28,9 @@ class InputSection(Section):
     shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         description="Shape of one sample without the batch dimension, e.g. `[3, 224, 224]`.", min_length=1
     )
-    dtype: Literal["float32"] = Field(
+    dtype: Literal["float32", "int32", "int64"] = Field(
         default="float32",
-        description="Type of the values that the float model takes. float32 is the one supported today.",
+        description="Type of the values that the float model takes: `float32`, or `int32` or `int64` for indices such as token ids.",
     )
     layout: Literal["CHW", "HWC", "any"] = Field(
         default="any", description="What the dimensions mean: `CHW` or `HWC` for images, `any` for other tensors."
@@ -38,10 +38,18 @@ class InputSection(Section):
 
 
 class ModelSection(Section):
-    """The trained model."""
+    """The trained model: a `factory` in your code with a state dict beside it, or a `file` that holds the whole model."""
 
-    factory: str = Field(
-        description="`module:function` that returns the float `torch.nn.Module`. Looked up beside the recipe first."
+    factory: str | None = Field(
+        default=None,
+        description="`module:function` that returns the float `torch.nn.Module`. Looked up beside the recipe first.",
+    )
+    file: str | None = Field(
+        default=None,
+        description="File or folder that holds graph and weights, relative to the recipe. docs/sources.md says which kinds there are.",
+    )
+    kind: str | None = Field(
+        default=None, description="Kind of source. Default: `torch_factory` for a factory, else by the file's suffix."
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
     weights: str | None = Field(
@@ -52,12 +60,16 @@ class ModelSection(Section):
     weights_key: str | None = Field(
         default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`."
     )
-    inputs: tuple[InputSection, ...] = Field(min_length=1, description="Inputs in the order of `forward`.")
+    inputs: tuple[InputSection, ...] = Field(
+        default=(),
+        description="Inputs in the order of `forward`. Required with `factory`; a file knows its inputs, and what stands here names them anew and "
+        "gives dimensions that the file leaves open their size.",
+    )
 
     @field_validator("factory")
     @classmethod
-    def _factory_is_a_reference(cls, value: str) -> str:
-        if not _FACTORY.match(value):
+    def _factory_is_a_reference(cls, value: str | None) -> str | None:
+        if value is not None and not _FACTORY.match(value):
             raise ValueError(f"must look like 'module:function', got '{value}'")
         return value
 
@@ -67,6 +79,20 @@ class ModelSection(Section):
         if len({spec.name for spec in value}) != len(value):
             raise ValueError("two inputs have the same name")
         return value
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> ModelSection:
+        if (self.factory is None) == (self.file is None):
+            raise ValueError(
+                "give either 'factory' (a function of your code) or 'file' (a model file)"
+                + ("" if self.file is None else ", not both")
+            )
+        if self.factory is not None and not self.inputs:
+            raise ValueError("inputs: this key is required with 'factory' and missing; add a [[model.inputs]] table")
+        alone = [key for key in ("args", "weights", "weights_key") if self.file is not None and getattr(self, key)]
+        if alone:
+            raise ValueError(f"{alone[0]}: belongs to 'factory'; a model file holds its own weights")
+        return self
 
 
 class DataSection(Section):

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepack.core.digest import sha256_file
-from edgepack.core.errors import EnvironmentProblem, SourceError, did_you_mean
+from edgepack.core.errors import EnvironmentProblem, RecipeError, SourceError, did_you_mean
 from edgepack.core.types import TensorSpec
 from edgepack.recipe import InputSection, ModelSection
+from edgepack.sources.protocol import Abilities, input_spec
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,14 @@ _IMPORTED: dict[str, tuple[Path, str]] = {}
 class TorchFactory:
     """`factory = "module:function"` and `weights = "file"` of the recipe."""
 
+    abilities: ClassVar[Abilities] = Abilities()
+
     section: ModelSection
     folder: Path
+
+    def inputs(self) -> tuple[InputSection, ...]:
+        """As the recipe says."""
+        return self.section.inputs
 
     def files(self) -> tuple[Path, ...]:
         """The factory's module and the weights."""
@@ -49,29 +56,35 @@ class TorchFactory:
             found.append(self._weights_file(self.section.weights))
         return tuple(found)
 
-    def load(self) -> tuple[Model, tuple[Path, ...]]:
+    def load(self, scratch: Path) -> tuple[Model, tuple[Path, ...]]:
         """Build, load the weights, and run one forward of zeros to learn the outputs."""
         network = self._network()
         if self.section.weights is not None:
             _fill(network, self._state_dict(self._weights_file(self.section.weights)), self.section.weights)
-        _refuse_nonfinite(network, self.section.weights or self.section.factory)
+        _refuse_nonfinite(network, self.section.weights or self._factory)
         model = self._model(network)
         return model, tuple(sorted(_code_files(self._module_file())))
 
-    def build_again(self) -> Model:
+    def build_again(self, folder: Path) -> Model:
         """The architecture only."""
         return self._model(self._network())
+
+    @property
+    def _factory(self) -> str:
+        if self.section.factory is None:
+            raise RecipeError("model.kind = \"torch_factory\" needs model.factory; leave out 'kind' for a model file")
+        return self.section.factory
 
     def _model(self, network: nn.Module) -> Model:
         from edgepack.network.model import Model
 
-        inputs = tuple(_input_spec(item) for item in self.section.inputs)
+        inputs = tuple(input_spec(item) for item in self.section.inputs)
         return Model(network=network, build=self._network, inputs=inputs, outputs=_output_specs(network, inputs))
 
     def _network(self) -> nn.Module:
         import torch
 
-        name = self.section.factory
+        name = self._factory
         with _importable(self.folder, name):
             function = _factory(name)
             torch.manual_seed(0)
@@ -84,7 +97,7 @@ class TorchFactory:
         return _without_implicit_forward(network).eval().requires_grad_(requires_grad=True).float()
 
     def _module_file(self) -> Path:
-        module = self.section.factory.partition(":")[0]
+        module = self._factory.partition(":")[0]
         with _importable(self.folder, module):
             try:
                 spec = importlib.util.find_spec(module)
@@ -268,11 +281,6 @@ def _output_specs(network: nn.Module, inputs: tuple[TensorSpec, ...]) -> tuple[T
             raise SourceError("the model gives NaN or infinite outputs for an input of zeros; check the weights")
     names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
     return tuple(TensorSpec(name=name, shape=tuple(output.shape)) for name, output in zip(names, outputs, strict=True))
-
-
-def _input_spec(section: InputSection) -> TensorSpec:
-    layout = {"CHW": "NCHW", "HWC": "NHWC", "any": "any"}[section.layout]
-    return TensorSpec(name=section.name, shape=(1, *section.shape), dtype=section.dtype, layout=layout)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def check(plan: BuildPlan, cache: StageCache, original: ExportedModel, progress:
         "check",
         [dict(data.fingerprint) for data in (*roles, plan.evaluation)],
         list(plan.preprocess),
-        [item.model_dump(mode="json") for item in plan.recipe.model.inputs],
+        [item.model_dump(mode="json") for item in plan.inputs],
         classes,
     )
 

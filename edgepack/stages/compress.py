@@ -28,7 +28,7 @@ def compress(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
             folder = cache.run(
                 name, key, _work(plan, cache, loaded, current, (name, method), key, train, progress), progress=progress
             )
-        current = Stored(key=key, folder=folder)
+        current = Stored(key=key, folder=folder, loaded=loaded.folder)
     return current
 
 

@@ -142,7 +142,7 @@ class Judge:
         }
 
     def _declared(self, name: str) -> str:
-        return next(item.layout for item in self.plan.recipe.model.inputs if item.name == name)
+        return next(item.layout for item in self.plan.inputs if item.name == name)
 
     def _fidelity(self, compressed: Mapping[str, Array], artifact: Mapping[str, Array]) -> list[Check]:
         limits = self.plan.recipe.fidelity

@@ -1,19 +1,21 @@
-"""Load: from the user's code and weights to a float model on disk, checked."""
+"""Load: from the user's model to a float model on disk, checked."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.core.digest import digest_of
-from edgepack.core.files import write_json
+from edgepack.core.files import out_of_space_is_clear, write_json
 from edgepack.core.types import Progress
 from edgepack.plan import BuildPlan, file_digests
-from edgepack.sources import SOURCES
 from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
 
     from edgepack.network.model import Model
 
+_SOURCE = "source"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A model that a stage has written: its key, and the folder it lies in."""
+    """A model that a stage has written: its key, and the folder it lies in; `loaded` is the folder of the load stage where that is another one."""
 
     key: str
     folder: Path
+    loaded: Path | None = None
 
     def open(self, plan: BuildPlan) -> Model:
         """Read it into a fresh network."""
@@ -35,13 +40,12 @@ class Stored:
         from edgepack.network.runtime_setup import prepare
 
         prepare(threads=plan.threads, seed=plan.recipe.seed)
-        return load_model(builder(plan), self.folder)
+        return load_model(_builder(plan, self.loaded or self.folder), self.folder)
 
 
-def builder(plan: BuildPlan) -> Callable[[], nn.Module]:
+def _builder(plan: BuildPlan, loaded: Path) -> Callable[[], nn.Module]:
     """Makes fresh float networks of the plan's architecture."""
-    model: Model = _source(plan).build_again()
-    return model.build
+    return plan.source.build_again(loaded / _SOURCE).build
 
 
 def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
@@ -56,25 +60,37 @@ def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
 
     progress.start("Loading the model")
     prepare(threads=plan.threads, seed=plan.recipe.seed)
-    model, dependencies = _source(plan).load()
-    write_json(_dependencies_file(plan, cache), [str(path) for path in dependencies])
-    key = _key(plan, dependencies)
+    with _converting(plan, cache, progress) as converted:
+        model, dependencies = plan.source.load(converted)
+        write_json(_dependencies_file(plan, cache), [str(path) for path in dependencies])
+        key = _key(plan, dependencies)
 
-    def work(scratch: Path) -> dict[str, Any]:
-        save_model(model, scratch)
-        return {"parameters": sum(parameter.numel() for parameter in model.network.parameters())}
+        def work(scratch: Path) -> dict[str, Any]:
+            save_model(model, scratch)
+            shutil.copytree(converted, scratch / _SOURCE)
+            return {"parameters": sum(parameter.numel() for parameter in model.network.parameters())}
 
-    folder = cache.run("load", key, work, progress=progress)
+        folder = cache.run("load", key, work, progress=progress)
     progress.done(f"{cache.facts(folder)['parameters']:,} parameters")
     return Stored(key=key, folder=folder)
 
 
-def _source(plan: BuildPlan) -> Any:
-    return SOURCES.load("torch_factory")(section=plan.recipe.model, folder=plan.folder)
+@contextmanager
+def _converting(plan: BuildPlan, cache: StageCache, progress: Progress) -> Iterator[Path]:
+    """An empty folder to load into: the stage's own has no name until the code that the model depends on is known.
+
+    Named and locked as every half-made stage, so that `edgepack cache prune` knows it as one.
+    """
+    stages = cache.root / "stages"
+    with cache.locked("load", digest_of(str(_dependencies_file(plan, cache))), progress=progress):
+        with out_of_space_is_clear(stages):
+            stages.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=stages, prefix=".part-load-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
 
 
 def _key(plan: BuildPlan, dependencies: tuple[Path, ...]) -> str:
-    files = tuple(sorted({*_source(plan).files(), *dependencies}))
+    files = tuple(sorted({*plan.source.files(), *dependencies}))
     digests = [[_placeless(file, plan.folder), digest] for file, digest in file_digests(files).items()]
     return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(digests))
 
@@ -86,7 +102,8 @@ def _placeless(file: Path, folder: Path) -> str:
 
 
 def _dependencies_file(plan: BuildPlan, cache: StageCache) -> Path:
-    return cache.root / "dependencies" / f"{digest_of([str(plan.folder), plan.recipe.model.factory])[:20]}.json"
+    about = plan.recipe.model
+    return cache.root / "dependencies" / f"{digest_of([str(plan.folder), about.factory or about.file])[:20]}.json"
 
 
 def _read_dependencies(plan: BuildPlan, cache: StageCache) -> tuple[Path, ...] | None:

@@ -19,7 +19,7 @@ def open_role(
         data.section,
         plan.preprocess,
         folder=plan.folder,
-        inputs=plan.recipe.model.inputs,
+        inputs=plan.inputs,
         classes=classes,
         role=data.role,
         labelled=labelled,

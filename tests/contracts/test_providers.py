@@ -64,13 +64,6 @@ def test_an_unknown_provider_is_refused_with_the_nearest_name() -> None:
         PROVIDERS.load("nzp")
 
 
-@pytest.mark.parametrize("name", SOURCES.names())
-def test_a_source_loads_and_has_what_the_protocol_asks(name: str) -> None:
-    source = SOURCES.load(name)
-
-    assert all(callable(getattr(source, method)) for method in ("files", "load", "build_again"))
-
-
 @each_transport
 def test_a_transport_runs_a_command_in_a_private_folder_that_goes_away(name: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("hello")
