@@ -1,12 +1,13 @@
 """The build, top to bottom: the table of contents.
 
-    plan ─► load ─► baseline ─► check ─► compress ─► export ─► verify ─► bundle
+    plan ─► load ─► baseline ─► check ─► compress ─► export ─► evaluate ─► verify ─► parity ─► bundle
 
 Each verb is a file in `stages/`, each result is kept in `.edgepack/` by the digest of what it depends on, and each is made once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +19,27 @@ from edgepack.core.errors import CheckFailed, EnvironmentProblem, UsageError
 from edgepack.core.files import cache_folder, write_json
 from edgepack.core.types import Check, Progress, Silent
 from edgepack.devices import TRANSPORTS
-from edgepack.plan import WORK_FOLDER, BuildPlan, make_plan
-from edgepack.recipe import Recipe
-from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES
+from edgepack.plan import WORK_FOLDER, BuildPlan, make_plans
+from edgepack.recipe import Recipe, load_recipe
+from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES, Runtime
 from edgepack.stages.bundle import bundle as bundle_stage
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
+from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, baseline, export
 from edgepack.stages.load import load
+from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
 from edgepack.stages.verify import verify as verify_stage
 from edgepack.store.cache import StageCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What a build made: a bundle for each target, and how their runtimes compare."""
+
+    bundles: tuple[Bundle, ...]
+    parity: Parity
 
 
 def build(
@@ -41,30 +52,66 @@ def build(
     allow_failed_checks: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Compress, export, verify and bundle a trained model for one target. Finished stages are reused.
+    """Compress, export, verify and bundle a trained model for one target: `build_all` for `target`, or for the first of the recipe."""
+    chosen = (target,) if target is not None else (_recipe_of(recipe).targets[0],)
+    return build_all(
+        recipe,
+        targets=chosen,
+        folder=folder,
+        work_folder=work_folder,
+        dist_folder=dist_folder,
+        allow_failed_checks=allow_failed_checks,
+        progress=progress,
+    ).bundles[0]
 
-    `recipe` is edgepack.toml, a folder that holds one, or a Recipe made in Python; `folder` is what its paths are relative to. Raises an
-    EdgepackError of `core.errors`; CheckFailed when a check fails and `allow_failed_checks` is not set.
+
+def build_all(
+    recipe: Recipe | Path,
+    *,
+    targets: Sequence[str] | None = None,
+    folder: Path | None = None,
+    work_folder: Path | None = None,
+    dist_folder: Path | None = None,
+    allow_failed_checks: bool = False,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Compress once for each grid, export and verify for each target, compare the runtimes and bundle. Finished stages are reused.
+
+    `recipe` is edgepack.toml, a folder that holds one, or a Recipe made in Python; `folder` is what its paths are relative to; `targets` are the
+    recipe's by default. Raises an EdgepackError of `core.errors`; CheckFailed when a check fails and `allow_failed_checks` is not set.
     """
     progress = progress or Silent()
-    plan = make_plan(
+    plans = make_plans(
         recipe,
-        target=target,
+        targets=targets,
         folder=folder,
         work_folder=work_folder,
         dist_folder=dist_folder,
         allow_failed_checks=allow_failed_checks,
     )
-    cache = StageCache(plan.work_folder)
-    loaded = load(plan, cache, progress)
-    original = baseline(plan, cache, loaded, progress)
-    check(plan, cache, original, progress)
-    compressed = compress(plan, cache, loaded, progress)
-    exported = export(plan, cache, compressed, progress)
-    measured = _measure(plan, cache, exported, progress)
-    verification = verify_stage(plan, cache, loaded, compressed, exported, measured, progress)
-    _stop_if_failed(plan, verification)
-    return bundle_stage(plan, cache, loaded, original, exported, verification, progress)
+    cache = StageCache(plans[0].work_folder)
+    loaded = load(plans[0], cache, progress)
+    originals = [baseline(plan, cache, loaded, progress) for plan in plans]
+    for plan, original in zip(plans, originals, strict=True):
+        check(plan, cache, original, progress)
+    compressed = [compress(plan, cache, loaded, progress) for plan in plans]
+    exported = [export(plan, cache, network, progress) for plan, network in zip(plans, compressed, strict=True)]
+    evaluated = evaluate(plans, cache, loaded, compressed, exported, progress)
+    verifications = [
+        verify_stage(plan, cache, network, artifact, outputs, _measure(plan, cache, artifact, progress), progress)
+        for plan, network, artifact, outputs in zip(plans, compressed, exported, evaluated, strict=True)
+    ]
+    compared = parity(plans, cache, exported, evaluated, progress)
+    _stop_if_failed(plans, verifications, compared)
+    bundles = [
+        bundle_stage(plan, cache, loaded, original, artifact, verification, compared, progress)
+        for plan, original, artifact, verification in zip(plans, originals, exported, verifications, strict=True)
+    ]
+    return BuildResult(bundles=tuple(bundles), parity=compared)
+
+
+def _recipe_of(recipe: Recipe | Path) -> Recipe:
+    return load_recipe(recipe) if isinstance(recipe, Path) else recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +138,7 @@ def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) 
         return VerifyResult(bundle=opened, golden=())
     progress.start("Running the golden samples")
     model = opened.model_path(_models_folder(None))
-    outputs = RUNTIMES.load(_runtime_of(opened))().open(model, threads=threads).run(read_golden(opened).inputs)
+    outputs = open_runtime(opened).open(model, threads=threads).run(read_golden(opened).inputs)
     progress.done()
     return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
 
@@ -207,24 +254,41 @@ def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progre
     return tuple(checks)
 
 
-def _stop_if_failed(plan: BuildPlan, verification: Verification) -> None:
-    if verification.passed or plan.allow_failed_checks:
+def _stop_if_failed(plans: Sequence[BuildPlan], verifications: Sequence[Verification], compared: Parity) -> None:
+    failed = [(plan, found) for plan, found in zip(plans, verifications, strict=True) if not found.passed]
+    apart = [check for check in compared.checks if not check.passed]
+    if (not failed and not apart) or plans[0].allow_failed_checks:
         return
-    report = plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
-    write_json(
-        report,
-        {
-            "checks": [check.as_dict() for check in verification.checks],
-            "layers": [layer.as_dict() for layer in verification.layers],
-        },
-    )
-    raise CheckFailed(
-        f"{failure_report(verification)}\nThe full report is in {report}. Nothing was bundled; --allow-failed-checks bundles it marked as failed."
-    )
+    lines = []
+    for plan, found in failed:
+        report = plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
+        write_json(
+            report,
+            {
+                "checks": [check.as_dict() for check in (*found.checks, *compared.checks)],
+                "layers": [layer.as_dict() for layer in found.layers],
+            },
+        )
+        lines += [f"{plan.target_name}: {failure_report(found)}", f"The full report is in {report}."]
+    for one in apart:
+        relation = "above" if one.direction == "max" else "below"
+        lines.append(
+            f"parity: {one.name} = {one.value:.6g} is {relation} its limit {one.limit:.6g} ({one.method}); "
+            "build with --allow-failed-checks and see where they part with: edgepack diff BUNDLE BUNDLE"
+        )
+    lines.append("Nothing was bundled; --allow-failed-checks bundles it marked as failed.")
+    raise CheckFailed("\n".join(lines))
+
+
+def open_runtime(bundle: Bundle) -> Runtime:
+    """The runtime that a bundle was verified in, with its options. Raises RecipeError for one that this edgepack doesn't know."""
+    about = bundle.manifest.model
+    kind = RUNTIMES.load(_runtime_of(bundle))
+    return kind.model_validate(about.runtime_options if about.runtime else {})
 
 
 def _runtime_of(bundle: Bundle) -> str:
-    return RUNTIME_OF_FORMAT[bundle.manifest.model.format]
+    return bundle.manifest.model.runtime or RUNTIME_OF_FORMAT[bundle.manifest.model.format]
 
 
 def _models_folder(work_folder: Path | None) -> Path:

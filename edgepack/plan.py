@@ -6,7 +6,7 @@ Nothing here imports torch; a plan of a build with nothing to do costs a fractio
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,18 +23,22 @@ from edgepack.data.samples import plain_steps
 from edgepack.data.sections import resolve_section
 from edgepack.exporters import EXPORTERS
 from edgepack.exporters.protocol import Exporter, ExportOptions
+from edgepack.grouping import group_targets
 from edgepack.methods import METHODS
 from edgepack.methods.protocol import Method
 from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
 from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import open_source
 from edgepack.sources.protocol import Source
-from edgepack.targets import TargetProfile, load_target
+from edgepack.targets import NumericConstraints, TargetProfile, load_target
 
 WORK_FOLDER = ".edgepack"
 CALIBRATION_SAMPLES = 300
 _SPACE_NEEDED_BYTES = 500_000_000
-_TOOLS = ("torch", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert")
+_TOOLS = (
+    "torch", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
+    "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino",
+)  # fmt: skip
 # The rooms whose code decides about a stage's bytes; the command line and the benchmark do not.
 _CODE = (
     "agent/preprocess.py",
@@ -42,6 +46,7 @@ _CODE = (
     "core",
     "data",
     "exporters",
+    "grouping.py",
     "methods",
     "network",
     "plan.py",
@@ -65,15 +70,23 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
-    """One build with nothing left to look up."""
+    """One build for one target with nothing left to look up.
+
+    `constraints` is the grid of the target's group: what all of `grid_targets` can represent, so that their compression is done once;
+    `apart_because` says why that is not the grid of the build's first target ('' where it is).
+    """
 
     recipe: Recipe
     recipe_file: Path
     folder: Path
     target_name: str
     target: TargetProfile
+    constraints: NumericConstraints
+    grid_targets: tuple[str, ...]
+    apart_because: str
     exporter: Exporter
     runtime: Runtime
+    witnesses: tuple[tuple[str, Runtime], ...]
     source: Source
     inputs: tuple[InputSection, ...]
     steps: tuple[tuple[str, Method], ...]
@@ -99,25 +112,32 @@ class BuildPlan:
         return digest_of([self.base_key, *parts])
 
 
-def make_plan(
+def make_plan(recipe: Recipe | Path, *, target: str | None = None, **places: Any) -> BuildPlan:
+    """The plan of a build for one target: `target`, or the first of the recipe. See `make_plans`."""
+    return make_plans(recipe, targets=None if target is None else (target,), **places)[0]
+
+
+def make_plans(
     recipe: Recipe | Path,
     *,
-    target: str | None = None,
+    targets: Sequence[str] | None = None,
     folder: Path | None = None,
     work_folder: Path | None = None,
     dist_folder: Path | None = None,
     allow_failed_checks: bool = False,
-) -> BuildPlan:
-    """Resolve everything. `recipe` is a file, a folder that holds one, or a Recipe made in Python (then `folder` says what its paths are relative to).
+) -> tuple[BuildPlan, ...]:
+    """Resolve everything for each target. `recipe` is a file, a folder that holds one, or a Recipe made in Python (then `folder` says what its paths
+    are relative to); `targets` are those of the recipe by default.
 
     Raises RecipeError, SourceError, DataError or EnvironmentProblem, each with where, what and what to do.
     """
     recipe_file = find_recipe(recipe) if isinstance(recipe, Path) else (folder or Path.cwd()) / "edgepack.toml"
     read = load_recipe(recipe) if isinstance(recipe, Path) else recipe
     folder = (folder or recipe_file.parent).resolve()
-    target_name = target or read.targets[0]
-    profile = load_target(target_name, folder)
-    exporter, runtime = _plug_ins(read, target_name, profile)
+    names = tuple(dict.fromkeys(read.targets if targets is None else targets))
+    profiles = {name: load_target(name, folder) for name in names}
+    plug_ins = {name: _plug_ins(read, name, profile) for name, profile in profiles.items()}
+    groups = group_targets({name: profile.quantization for name, profile in profiles.items()})
     steps = _steps(read, str(recipe_file))
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
     require_writable(work_folder)
@@ -132,28 +152,39 @@ def make_plan(
 
         check_compiler()
     require_free_space(work_folder, needed_bytes=_SPACE_NEEDED_BYTES, purpose="a build")
-    return BuildPlan(
-        recipe=read,
-        recipe_file=recipe_file,
-        folder=folder,
-        target_name=target_name,
-        target=profile,
-        exporter=exporter,
-        runtime=runtime,
-        source=source,
-        inputs=inputs,
-        steps=steps,
-        preprocess=tuple(plain_steps(read.preprocess)),
-        train=train,
-        calibration=calibration,
-        evaluation=evaluation,
-        labels=_labels(read, folder),
-        work_folder=work_folder,
-        dist_folder=(dist_folder or folder / "dist").resolve(),
-        threads=read.threads or len(os.sched_getaffinity(0)),
-        allow_failed_checks=allow_failed_checks,
-        base_key=digest_of([code_digest(), tool_versions()]),
-    )
+    plans = []
+    for name in names:
+        group = next(group for group in groups if name in group.targets)
+        exporter, runtime, witnesses = plug_ins[name]
+        plans.append(
+            BuildPlan(
+                recipe=read,
+                recipe_file=recipe_file,
+                folder=folder,
+                target_name=name,
+                target=profiles[name],
+                constraints=group.constraints,
+                grid_targets=group.targets,
+                apart_because=group.apart_because,
+                exporter=exporter,
+                runtime=runtime,
+                witnesses=witnesses,
+                source=source,
+                inputs=inputs,
+                steps=steps,
+                preprocess=tuple(plain_steps(read.preprocess)),
+                train=train,
+                calibration=calibration,
+                evaluation=evaluation,
+                labels=_labels(read, folder),
+                work_folder=work_folder,
+                dist_folder=(dist_folder or folder / "dist").resolve(),
+                threads=read.threads or len(os.sched_getaffinity(0)),
+                allow_failed_checks=allow_failed_checks,
+                base_key=digest_of([code_digest(), tool_versions()]),
+            )
+        )
+    return tuple(plans)
 
 
 def tool_versions() -> dict[str, str]:
@@ -183,8 +214,10 @@ def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:
     return {file: sha256_file(file) if file.is_file() else "gone" for file in files}
 
 
-def _plug_ins(recipe: Recipe, name: str, profile: TargetProfile) -> tuple[Exporter, Runtime]:
-    """The target's exporter and runtime with their options decoded."""
+def _plug_ins(
+    recipe: Recipe, name: str, profile: TargetProfile
+) -> tuple[Exporter, Runtime, tuple[tuple[str, Runtime], ...]]:
+    """The target's exporter, its runtime and its witnesses with their options decoded."""
     wanted = recipe.export
     options = ExportOptions(
         io_dtype=wanted.io_dtype,
@@ -198,7 +231,11 @@ def _plug_ins(recipe: Recipe, name: str, profile: TargetProfile) -> tuple[Export
     given = {"options": options, **profile.exporter_options}
     exporter: Exporter = validate(exporter_kind, given, where=f"{where}: exporter_options")
     runtime: Runtime = validate(runtime_kind, profile.runtime_options, where=f"{where}: runtime_options")
-    return exporter, runtime
+    witnesses = []
+    for witness in profile.witnesses:
+        kind: Any = RUNTIMES.load(witness)
+        witnesses.append((witness, validate(kind, {}, where=f"{where}: witnesses")))
+    return exporter, runtime, tuple(witnesses)
 
 
 def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:

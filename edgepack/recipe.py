@@ -195,6 +195,22 @@ class FidelitySection(Section):
     )
 
 
+class ParitySection(Section):
+    """How far the runtimes of one build may be from each other, on the same samples; judged when several targets share a grid."""
+
+    top1_agreement_min: float = Field(
+        default=0.993, ge=0, le=1, description="Smallest share of samples on which two runtimes predict the same class."
+    )
+    metric_difference_points_max: float = Field(
+        default=0.3, ge=0, description="Largest difference of the metric between two runtimes, in percentage points."
+    )
+    mean_steps_max: float = Field(
+        default=0.75,
+        gt=0,
+        description="Largest mean difference of the outputs of two runtimes, in output quantization steps.",
+    )
+
+
 class ExportSection(Section):
     """How the artifact meets the app."""
 
@@ -251,6 +267,7 @@ class Recipe(Section):
     )
     budget: BudgetSection = BudgetSection()
     fidelity: FidelitySection = FidelitySection()
+    parity: ParitySection = ParitySection()
     export: ExportSection = ExportSection()
     targets: tuple[str, ...] = Field(
         default=("arm64",),

@@ -51,6 +51,10 @@ class TargetProfile(Section):
     description: str = Field(description="One line for `edgepack targets`.")
     exporter: str = Field(description="Name of the exporter.")
     runtime: str = Field(description="Name of the runtime that verifies the artifact here.")
+    witnesses: tuple[str, ...] = Field(
+        default=(),
+        description="Further runtimes that run the same file for the parity table, where they are installed; they decide nothing.",
+    )
     exporter_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the exporter; see docs/targets.md."
     )

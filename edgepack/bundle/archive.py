@@ -22,7 +22,7 @@ from edgepack.bundle.layout import (
     entries_in,
     layout_of,
 )
-from edgepack.bundle.manifest import FileEntry, Manifest, parse_manifest
+from edgepack.bundle.manifest import Companion, FileEntry, Manifest, ModelEntry, parse_manifest
 from edgepack.core.digest import sha256_bytes, sha256_file
 from edgepack.core.errors import BundleError, UsageError, did_you_mean
 from edgepack.core.files import folder_in_the_making, out_of_space_is_clear, write_atomic
@@ -94,9 +94,18 @@ class Bundle:
         Bundles with the same model share the file. A cached file with other bytes is replaced.
         """
         model = self.manifest.model
-        path = folder / f"{model.sha256}{PurePosixPath(model.path).suffix}"
-        if not (path.is_file() and path.stat().st_size == model.size_bytes and sha256_file(path) == model.sha256):
-            write_atomic(path, self.read(model.path))
+        if not model.companions:
+            path = folder / f"{model.sha256}{PurePosixPath(model.path).suffix}"
+        else:  # they are found by their names, so the set has a folder of its own
+            whole = sha256_bytes("".join([model.sha256, *(one.sha256 for one in model.companions)]).encode())
+            path = folder / whole / PurePosixPath(model.path).name
+        files: dict[Path, ModelEntry | Companion] = {
+            path: model,
+            **{path.parent / PurePosixPath(one.path).name: one for one in model.companions},
+        }
+        for file, entry in files.items():
+            if not (file.is_file() and file.stat().st_size == entry.size_bytes and sha256_file(file) == entry.sha256):
+                write_atomic(file, self.read(entry.path))
         return path
 
     def _place(self, name: str) -> Placed:

@@ -48,9 +48,13 @@ def model_card(manifest: Manifest) -> str:
 
 
 def verification_page(
-    title: str, checks: Iterable[Check], layers: Iterable[Mapping[str, Any]], notes: Iterable[str]
+    title: str,
+    checks: Iterable[Check],
+    layers: Iterable[Mapping[str, Any]],
+    notes: Iterable[str],
+    parity: Mapping[str, Any],
 ) -> str:
-    """Every check, and every tensor beside the network's operation, as Markdown."""
+    """Every check, how the runtimes compare (`parity` is reports/parity.json), and every tensor beside the network's operation, as Markdown."""
     lines = [
         f"# Verification of {title}",
         "",
@@ -66,6 +70,7 @@ def verification_page(
             f"| {check.kind}: {check.name} | {check.value:.6g} | {sign} {check.limit:.6g} | {check.samples or ''} | {interval} | "
             f"{'yes' if check.passed else '**no**'} |"
         )
+    lines += _parity_lines(parity)
     rows = [
         f"| {layer['operation']} | {layer['tensor']} | {layer['sqnr_db']:.1f} | {layer['mean_steps']:.3f} |"
         for layer in layers
@@ -81,6 +86,42 @@ def verification_page(
         lines += ["| operation | tensor | SQNR (dB) | mean difference (steps) |", "|---|---|---|---|", *rows]
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes)] if (notes := list(notes)) else []
     return "\n".join(lines) + "\n"
+
+
+def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Parity",
+        "",
+        f"Every model of the build on the same {parity['samples']} samples; agreement and differences are with the compressed network.",
+        "",
+        f"| model | runtime | {parity['metric']} | 95 % interval | agreement | mean steps | largest | ran on |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in parity["rows"]:
+        low, high = row["metric_ci95"]
+        compared = (
+            f"{row['agreement']:.2%} | {row['mean_steps']:.3f} | {row['max_steps']:g}"
+            if row["agreement"] is not None
+            else " | | "
+        )
+        ran = " ".join([row["device"], *(f"{kind}×{count}" for kind, count in row["types"].items())])
+        lines.append(
+            f"| {row['name']} | {row['runtime']} {row['version']} | {row['metric']:.2%} | {low:.2%} … {high:.2%} | {compared} | {ran} |"
+        )
+    if parity["pairs"]:
+        lines += [
+            "",
+            "| runtimes | agreement | metric difference (points) | mean steps | largest |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {pair['a']} and {pair['b']} | {pair['agreement']:.2%} | {pair['metric_difference_points']:+.2f} | "
+            f"{pair['mean_steps']:.3f} | {pair['max_steps']:g} |"
+            for pair in parity["pairs"]
+        ]
+    lines += [f"- not run: {name}: {reason}" for name, reason in parity["not_run"].items()]
+    return lines
 
 
 def _row(kind: str, tensor: Tensor) -> str:

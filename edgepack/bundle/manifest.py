@@ -31,14 +31,25 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class Companion(Part):
+    """A file that the runtime opens beside the model file, by its name in the same folder."""
+
+    path: str = Field(description="Name of the entry, e.g. `model/model.bin`.")
+    sha256: Sha256 = Field(description="SHA-256 of the file, 64 lower-case hex digits.")
+    size_bytes: int = Field(ge=0, description="Size of the file.")
+
+
 class ModelEntry(Part):
     """The model file."""
 
     path: str = Field(description="Name of the entry, e.g. `model/model.tflite`.")
-    format: str = Field(min_length=1, description="File format: `tflite`.")
+    format: str = Field(min_length=1, description="File format: `tflite`, `onnx` or `openvino`.")
+    runtime: str = Field(default="", description="The runtime that it was verified in, e.g. `onnxruntime`.")
+    runtime_options: dict[str, JsonValue] = Field(default_factory=dict, description="That runtime's options.")
     sha256: Sha256 = Field(description="SHA-256 of the file, 64 lower-case hex digits.")
     size_bytes: int = Field(ge=0, description="Size of the file.")
-    precision: Literal["int8", "float32"] = Field(description="Type of the weights and of the arithmetic.")
+    companions: Many[Companion] = Field(default=(), description="Files that the runtime opens beside it.")
+    precision: Literal["int8", "float32", "float16"] = Field(description="Type of the weights and of the arithmetic.")
 
 
 class Grid(Part):
@@ -103,7 +114,7 @@ class Metric(Part):
 class CheckEntry(Part):
     """A value against a limit, as the build found it."""
 
-    kind: Literal["fidelity", "accuracy", "budget"] = Field(description="Which question the check answers.")
+    kind: Literal["fidelity", "accuracy", "budget", "parity"] = Field(description="Which question the check answers.")
     name: str = Field(description="What is checked, e.g. `top1_agreement`.")
     value: float = Field(description="What was found.")
     limit: float = Field(description="What is allowed.")

@@ -76,7 +76,7 @@ class Check:
     `ci95` is a 95 % confidence interval of the value, or None where the value is exact (bytes).
     """
 
-    kind: Literal["fidelity", "accuracy", "budget"]
+    kind: Literal["fidelity", "accuracy", "budget", "parity"]
     name: str
     value: float
     limit: float
@@ -91,6 +91,12 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "ci95": list(self.ci95) if self.ci95 else None, "passed": self.passed}
+
+    @classmethod
+    def from_dict(cls, item: Mapping[str, Any]) -> Check:
+        """What `as_dict` wrote."""
+        values = {name: value for name, value in item.items() if name != "passed"}
+        return cls(**{**values, "ci95": None if values["ci95"] is None else tuple(values["ci95"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,6 +176,20 @@ def read_grid(network: nn.Module, ops: dict[str, Op]) -> Grid:
     return Grid(activations=activations, weights=weights)
 
 
+def output_grids(network: nn.Module, ops: dict[str, Op]) -> list[QuantParams | None]:
+    """The grid of each output of the network, in the order of forward; None for one that has none."""
+    hooks = _Hooks(network)
+    grids: list[QuantParams | None] = []
+    outputs = [op for op in ops.values() if op.kind == "nncf_model_output"]
+    for output in sorted(outputs, key=lambda op: (len(op.name), op.name)):  # 'output_2' before 'output_10'
+        name: str | None = output.inputs[0] if output.inputs else None
+        while name is not None and hooks.quantizer_after(name) is None:
+            moved = ops[name].kind in _MOVES_VALUES_ONLY and ops[name].inputs
+            name = ops[name].inputs[0] if moved else None
+        grids.append(None if name is None else _params(hooks.quantizer_after(name)))
+    return grids
+
+
 def baked_state(network: nn.Module, ops: dict[str, Op]) -> dict[str, torch.Tensor]:
     """The float network's state with every weight as the hooks make it: masked, quantized, with exact zeros."""
     from nncf.torch.function_hook.pruning.magnitude.modules import UnstructuredPruningMask

@@ -60,6 +60,20 @@ def predict(model: Model, samples: Samples, *, batch_size: int = 32) -> dict[str
     return {spec.name: torch.cat([part[index] for part in parts]).numpy() for index, spec in enumerate(model.outputs)}
 
 
+def output_steps(model: Model) -> dict[str, float | None]:
+    """The step of each output's grid, by output name; None where an output has none."""
+    from edgepack.network.grid import output_grids, trace
+
+    if not is_hooked(model.network):
+        return {spec.name: None for spec in model.outputs}
+    grids = output_grids(model.network, trace(model.build().eval(), model.example()))
+    if len(grids) != len(model.outputs):
+        return {spec.name: None for spec in model.outputs}
+    return {
+        spec.name: None if params is None else params.step for spec, params in zip(model.outputs, grids, strict=True)
+    }
+
+
 def flat_outputs(value: Any) -> tuple[torch.Tensor, ...]:
     """What a forward returned, as a flat tuple of tensors. Raises StageError for anything that is not tensors."""
     if isinstance(value, torch.Tensor):

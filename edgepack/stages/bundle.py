@@ -18,6 +18,7 @@ from edgepack.data.samples import preprocess_file
 from edgepack.plan import BuildPlan, tool_versions
 from edgepack.stages.export import ExportedModel
 from edgepack.stages.load import Stored
+from edgepack.stages.parity import Parity
 from edgepack.stages.verify import Verification
 from edgepack.store.cache import StageCache
 
@@ -29,6 +30,7 @@ def bundle(
     baseline: ExportedModel,
     exported: ExportedModel,
     verification: Verification,
+    parity: Parity,
     progress: Progress,
 ) -> Bundle:
     """Write the bundle and copy it to the dist folder. The same inputs give the same bytes."""
@@ -38,6 +40,7 @@ def bundle(
         exported.key,
         baseline.key,
         verification.key,
+        parity.key,
         plan.recipe.bundle.model_dump(mode="json"),
         list(plan.labels or ()),
         sha256_bytes(recipe_bytes),
@@ -48,13 +51,17 @@ def bundle(
     def work(scratch: Path) -> dict[str, Any]:
         progress.start("Packing the bundle")
         inputs, outputs = verification.golden()
-        manifest = Manifest.model_validate(_manifest(plan, loaded, baseline, exported, verification, recipe_bytes))
+        manifest = Manifest.model_validate(
+            _manifest(plan, loaded, baseline, exported, verification, parity, recipe_bytes)
+        )
         files: dict[str, bytes | Path] = {
-            f"model/model.{exported.artifact.format}": exported.artifact.path,
+            **_model_files(exported),
             "preprocess.py": preprocess_file(),
             "recipe.toml" if plan.recipe_file.is_file() else "recipe.json": recipe_bytes,
+            "reports/parity.json": parity.file,
+            "reports/tensors.json": _tensors(exported),
             "reports/verify.json": verification.folder / "verify.json",
-            "reports/verify.md": _report(manifest, verification, exported).encode(),
+            "reports/verify.md": _report(manifest, verification, parity).encode(),
         }
         golden = manifest.golden
         assert golden is not None
@@ -80,6 +87,7 @@ def _manifest(
     baseline: ExportedModel,
     exported: ExportedModel,
     verification: Verification,
+    parity: Parity,
     recipe_bytes: bytes,
 ) -> dict[str, Any]:
     about, artifact = plan.recipe.bundle, exported.artifact
@@ -94,11 +102,17 @@ def _manifest(
         "created_with": tool_versions(),
         "labels": list(plan.labels) if plan.labels else None,
         "model": {
-            "path": f"model/model.{artifact.format}",
+            "path": f"model/{artifact.path.name}",
             "format": artifact.format,
+            "runtime": plan.target.runtime,
+            "runtime_options": plan.runtime.model_dump(mode="json"),
             "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "precision": "int8" if quantized else "float32",
+            "size_bytes": artifact.path.stat().st_size,
+            "companions": [
+                {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
+                for file in artifact.companions
+            ],
+            "precision": "int8" if quantized else plan.recipe.export.float_dtype,
         },
         "inputs": [_tensor(item) for item in artifact.inputs],
         "outputs": [_tensor(item) for item in artifact.outputs],
@@ -110,13 +124,14 @@ def _manifest(
             "samples": verification.samples,
             "ci95": verification.accuracy_ci95,
         },
-        "checks": [check.as_dict() for check in verification.checks],
-        "checks_passed": verification.passed,
+        "checks": [check.as_dict() for check in (*verification.checks, *parity.checks)],
+        "checks_passed": verification.passed and all(check.passed for check in parity.checks),
         "golden": {
             "inputs": [f"golden/input_{index}.npy" for index in range(len(artifact.inputs))],
             "outputs": [f"golden/output_{index}.npy" for index in range(len(artifact.outputs))],
             "samples": len(next(iter(verification.golden()[0].values()))),
             "tolerance_steps": plan.recipe.fidelity.max_steps_max,
+            "output_steps": None if None in verification.output_steps else list(verification.output_steps),
         },
         "lineage": {
             "recipe_sha256": sha256_bytes(recipe_bytes),
@@ -134,10 +149,32 @@ def _manifest(
     }
 
 
-def _report(manifest: Manifest, verification: Verification, exported: ExportedModel) -> str:
+def _model_files(exported: ExportedModel) -> dict[str, bytes | Path]:
+    return {f"model/{file.name}": file for file in (exported.artifact.path, *exported.artifact.companions)}
+
+
+def _tensors(exported: ExportedModel) -> bytes:
+    """Which tensor of the model is which operation of the network, on which grid: what `edgepack diff` reads."""
+    content = {
+        name: {
+            "operation": operation,
+            "scale": list(grid.scale),
+            "zero_point": list(grid.zero_point),
+            "dtype": grid.dtype,
+        }
+        for name, (operation, grid) in exported.tensors.items()
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _report(manifest: Manifest, verification: Verification, parity: Parity) -> str:
     layers = [layer.as_dict() for layer in verification.layers]
     return verification_page(
-        f"{manifest.name} {manifest.version} for {manifest.target}", verification.checks, layers, exported.notes
+        f"{manifest.name} {manifest.version} for {manifest.target}",
+        (*verification.checks, *parity.checks),
+        layers,
+        verification.notes,
+        json.loads(parity.file.read_text(encoding="utf-8")),
     )
 
 

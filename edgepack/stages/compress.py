@@ -42,7 +42,7 @@ def _step_key(plan: BuildPlan, previous: str, name: str, method: Method) -> str:
         dict(train) if train is not None else None,
         dict(plan.calibration.fingerprint),
         list(plan.preprocess),
-        plan.target.quantization.model_dump(mode="json"),
+        plan.constraints.model_dump(mode="json"),
         plan.recipe.seed,
     )
 
@@ -68,7 +68,7 @@ def _work(
             original=original,
             train=train,
             calibration=samples_of(plan, plan.calibration),
-            constraints=plan.target.quantization,
+            constraints=plan.constraints,
             workspace=workspace,
             key=key,
             seed=plan.recipe.seed,

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.core.types import Array, Samples
+from edgepack.core.files import write_json
+from edgepack.core.types import Array, Progress, Samples
+from edgepack.plan import BuildPlan
+from edgepack.stages.evaluate import border
+from edgepack.stages.export import ExportedModel
+from edgepack.stages.load import Stored
+from edgepack.stages.samples import open_role
+from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
     from edgepack.core.types import QuantParams
@@ -16,6 +25,7 @@ if TYPE_CHECKING:
     from edgepack.runtimes.protocol import Session
 
 DIVERGED_BELOW_DB = 20.0
+_SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +44,38 @@ class LayerDifference:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The comparison of one artifact with the network that it was exported from."""
+
+    key: str
+    layers: tuple[LayerDifference, ...]
+
+
+def compare(
+    plan: BuildPlan, cache: StageCache, compressed: Stored, exported: ExportedModel, progress: Progress
+) -> Layers:
+    """Every paired tensor of the artifact beside the compressed network's, on the first few evaluation samples."""
+    key = plan.key("layers", exported.key, dict(plan.evaluation.fingerprint), list(plan.preprocess))
+
+    def work(scratch: Path) -> dict[str, Any]:
+        found: list[LayerDifference] = []
+        if exported.tensors:
+            progress.start("Comparing layer by layer")
+            model = compressed.open(plan)
+            samples = open_role(plan, plan.evaluation, labelled=True, first=_SAMPLES).all()
+            session = plan.runtime.open(exported.artifact.path, keep_tensors=True)
+            values = border(plan, exported.artifact, samples)
+            found = compare_layers(model, session, dict(exported.tensors), samples, values)
+            progress.done(f"{len(found)} tensors")
+        write_json(scratch / "layers.json", [layer.as_dict() for layer in found])
+        return {"tensors": len(found)}
+
+    folder = cache.run("layers", key, work, progress=progress)
+    content = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
+    return Layers(key=key, layers=tuple(LayerDifference(**item) for item in content))
 
 
 def compare_layers(

@@ -45,7 +45,7 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
     the build here, named, before any training. Raises UnsupportedError.
     """
     quantizes = any(name == "quantize" for name, _ in plan.steps)
-    constraints = plan.target.quantization if quantizes else None
+    constraints = plan.constraints if quantizes else None
     key = plan.key(
         "baseline", loaded.key, *_export_inputs(plan), constraints.model_dump(mode="json") if constraints else None
     )

@@ -13,13 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.core.files import write_json
 from edgepack.core.types import Array, Check, Progress
 from edgepack.plan import BuildPlan
-from edgepack.stages.divergence import LayerDifference, first_divergence
+from edgepack.runtimes.grid import quantize
+from edgepack.stages.divergence import LayerDifference, compare, first_divergence
+from edgepack.stages.evaluate import Evaluated, border
 from edgepack.stages.export import ExportedModel
-from edgepack.stages.judge import Judge
+from edgepack.stages.judge import judge
 from edgepack.stages.load import Stored
+from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
+
+GOLDEN_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,8 @@ class Verification:
     accuracy_ci95: tuple[float, float]
     samples: int
     layers: tuple[LayerDifference, ...]
+    notes: tuple[str, ...]
+    output_steps: tuple[float | None, ...]
 
     @property
     def passed(self) -> bool:
@@ -53,32 +61,67 @@ class Verification:
 def verify(
     plan: BuildPlan,
     cache: StageCache,
-    loaded: Stored,
     compressed: Stored,
     exported: ExportedModel,
+    evaluated: Evaluated,
     measured: tuple[Check, ...],
     progress: Progress,
 ) -> Verification:
-    """Run original, compressed network and artifact over the evaluation samples and judge. `measured` are checks made on a device."""
+    """Judge the outputs, compare layer by layer and record golden samples. `measured` are checks made on a device."""
     recipe = plan.recipe
+    layers = compare(plan, cache, compressed, exported, progress)
     key = plan.key(
         "verify",
         exported.key,
-        loaded.key,
-        dict(plan.evaluation.fingerprint),
+        evaluated.key,
+        layers.key,
         recipe.metric.model_dump(mode="json"),
         recipe.fidelity.model_dump(mode="json"),
         recipe.budget.model_dump(mode="json"),
         [check.as_dict() for check in measured],
         plan.target.limits.threads,
-        recipe.bundle.labels if isinstance(recipe.bundle.labels, str) else None,
     )
 
     def work(scratch: Path) -> dict[str, Any]:
-        judge = Judge(plan, cache, loaded, compressed, exported, progress)
-        return judge.run(scratch, measured)
+        labels = open_role(plan, plan.evaluation, labelled=True).labels
+        assert labels is not None
+        found = judge(plan, exported, evaluated, labels)
+        checks = (*found.checks, *measured)
+        _write_golden(plan, exported, scratch)
+        write_json(
+            scratch / "verify.json",
+            {
+                "checks": [check.as_dict() for check in checks],
+                "accuracy": dict(found.accuracy),
+                "accuracy_ci95": list(found.accuracy_ci95),
+                "metric": recipe.metric.name,
+                "samples": found.samples,
+                "output_steps": [evaluated.step(item.name) for item in exported.artifact.outputs],
+                "execution": evaluated.artifact.facts["execution"],
+                "layers": [layer.as_dict() for layer in layers.layers],
+                "notes": [*exported.notes, *evaluated.artifact.facts["execution"]["notes"]],
+            },
+        )
+        return {"passed": all(check.passed for check in checks), "samples": found.samples}
 
     return _read(key, cache.run("verify", key, work, progress=progress))
+
+
+def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> None:
+    """The first samples as codes or values of the artifact's own types, and what the artifact answers."""
+    artifact = exported.artifact
+    samples = open_role(plan, plan.evaluation, labelled=True, first=GOLDEN_SAMPLES).all()
+    values = border(plan, artifact, samples)
+    inputs = {
+        item.name: values[item.name] if item.quantization is None else quantize(values[item.name], item.quantization)
+        for item in artifact.inputs
+    }
+    outputs = plan.runtime.open(artifact.path, threads=plan.target.limits.threads).run(inputs)
+    arrays = {
+        **{f"in:{name}": array for name, array in inputs.items()},
+        **{f"out:{name}": array for name, array in outputs.items()},
+    }
+    np.savez(folder / "golden.npz", **arrays)  # type: ignore[arg-type]
 
 
 def failure_report(verification: Verification) -> str:
@@ -106,14 +149,11 @@ def _read(key: str, folder: Path) -> Verification:
     return Verification(
         key=key,
         folder=folder,
-        checks=tuple(_check(item) for item in content["checks"]),
+        checks=tuple(Check.from_dict(item) for item in content["checks"]),
         accuracy=content["accuracy"],
         accuracy_ci95=tuple(content["accuracy_ci95"]),
         samples=content["samples"],
         layers=tuple(LayerDifference(**item) for item in content["layers"]),
+        notes=tuple(content["notes"]),
+        output_steps=tuple(content["output_steps"]),
     )
-
-
-def _check(item: dict[str, Any]) -> Check:
-    values = {name: value for name, value in item.items() if name != "passed"}
-    return Check(**{**values, "ci95": None if values["ci95"] is None else tuple(values["ci95"])})
