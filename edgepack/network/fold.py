@@ -65,10 +65,13 @@ class Program:
     quantizers: tuple[str, ...] = ()
 
 
-def program_of(model: Model, *, quantizers: bool = False) -> Program:
+def program_of(
+    model: Model, *, quantizers: bool = False, dynamic_batch: bool = False, made_up: Grid | None = None
+) -> Program:
     """Bake the hooks into the weights, trace the float network and fold its batch norms.
 
-    With `quantizers`, every activation that has a grid passes a quantize and a dequantize node of `torch.ops.quantized_decomposed`
+    `dynamic_batch` leaves the first dimension of all inputs open (one size for all). `made_up` is the grid of a network without hooks, to lay its
+    integer graph out before any training. With `quantizers`, every activation that has a grid passes a quantize and a dequantize node of `torch.ops.quantized_decomposed`
     (int8 codes); weights stay float on their grid, with the codes in `layers`. Layer i's weight and bias are the module's parameters
     `_folded_<i>_weight` and `_folded_<i>_bias`. Raises UnsupportedError when torch.export can't trace the forward; the message names the place.
     """
@@ -80,14 +83,9 @@ def program_of(model: Model, *, quantizers: bool = False) -> Program:
         grid = read_grid(model.network, ops)
     else:
         network.load_state_dict(model.network.state_dict())
+        grid = made_up or grid
     traced = _with_quantizers(network, grid) if quantizers and grid.activations else network
-    try:
-        exported = torch.export.export(traced, model.example())
-    except Exception as exc:
-        raise UnsupportedError(f"torch.export can't trace the model: {_first_lines(exc)}") from exc
-    module = exported.module()
-    if not isinstance(module, fx.GraphModule):
-        raise StageError(f"torch.export gave a {type(module).__name__} instead of a graph")
+    module = _trace(traced, model, dynamic_batch=dynamic_batch)
     layers = _fold(module, grid)
     return Program(
         module=module,
@@ -97,6 +95,26 @@ def program_of(model: Model, *, quantizers: bool = False) -> Program:
         quantized=bool(grid.activations),
         quantizers=_quantizer_order(module, grid) if quantizers else (),
     )
+
+
+def batch_shapes(model: Model) -> tuple[dict[int, Any], ...]:
+    """torch.export's dynamic shapes for a batch of any size, in the order of forward."""
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in model.inputs)
+
+
+def _trace(network: nn.Module, model: Model, *, dynamic_batch: bool) -> fx.GraphModule:
+    # torch.export takes a dimension of 1 for a constant, so an open one is shown as 2.
+    example = model.example(2) if dynamic_batch else model.example()
+    shapes = batch_shapes(model) if dynamic_batch else None
+    try:
+        module = torch.export.export(network, example, dynamic_shapes=shapes).module()
+    except Exception as exc:
+        hint = " with a batch of any size (dynamic_batch)" if dynamic_batch else ""
+        raise UnsupportedError(f"torch.export can't trace the model{hint}: {_first_lines(exc)}") from exc
+    if not isinstance(module, fx.GraphModule):
+        raise StageError(f"torch.export gave a {type(module).__name__} instead of a graph")
+    return module
 
 
 class _Quantizer(nn.Module):
@@ -115,6 +133,7 @@ class _Quantizer(nn.Module):
 
 def _with_quantizers(network: nn.Module, grid: Grid) -> nn.Module:
     """The network with hooks that round: tracing goes through them, so each quantizer lands where its operation is."""
+    import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
     from nncf.torch.function_hook import register_post_function_hook, wrap_model
 
     hooked = wrap_model(copy.deepcopy(network))

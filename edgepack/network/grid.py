@@ -157,6 +157,22 @@ def grid_points(ops: dict[str, Op], constraints: Constraints) -> list[str]:
     return [name for members in groups for name in members if ops[name].kind not in _MOVES_VALUES_ONLY]
 
 
+def made_up_grid(network: nn.Module, ops: dict[str, Op], constraints: Constraints) -> Grid:
+    """A grid of the right form with invented activation ranges, for laying an integer graph out before any training.
+
+    `network` is the float network that `ops` were traced from. Raises as `grid_points`.
+    """
+    activations = {name: QuantParams(scale=(1.0,), zero_point=(0,)) for name in grid_points(ops, constraints)}
+    weights: dict[str, QuantParams] = {}
+    for op in ops.values():
+        if op.weight is not None:
+            values, axis = network.get_parameter(op.weight).detach(), _OUTPUT_CHANNEL_AXIS.get(op.kind, 0)
+            largest = values.abs().amax(dim=[d for d in range(values.dim()) if d != axis]).clamp_min(1e-12)
+            scale = tuple((largest / 127).tolist())
+            weights[op.weight] = QuantParams(scale=scale, zero_point=(0,) * len(scale), axis=axis)
+    return Grid(activations=activations, weights=weights)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """What the exporters impose: activations by operation name, weights by parameter name of the float network."""

@@ -12,9 +12,9 @@ from torch import nn
 
 from edgepack.core.errors import UnsupportedError
 from edgepack.network.fold import program_of
-from edgepack.network.grid import read_grid, trace
+from edgepack.network.grid import made_up_grid, read_grid, trace
 from edgepack.network.model import as_tensors
-from network.test_grid import model_of, quantized, samples_for
+from network.test_grid import CONSTRAINTS, model_of, quantized, samples_for
 
 
 def lively(module: nn.Module, change: Callable[[Any], None] | None = None) -> nn.Module:
@@ -163,3 +163,37 @@ def test_a_layer_that_is_used_twice_is_folded_for_each_use() -> None:
 
     assert len(program.layers) == 2
     assert values(program.module, inputs) == pytest.approx(values(model.network, inputs), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["conv", "depthwise", "transposed"])
+def test_a_program_with_an_open_batch_takes_any_number_of_samples(name: str) -> None:
+    build, shape = NETWORKS[name]
+    model = model_of(build, shape)
+    x = torch.randn(5, *shape)
+
+    program = program_of(model, dynamic_batch=True)
+
+    with torch.no_grad():
+        torch.testing.assert_close(program.module(x), model.network(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(program.module(x[:1]), model.network(x[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_forward_that_fixes_the_batch_is_refused_where_it_should_be_open() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(1, -1) if x.shape[0] == 1 else x.reshape(2, -1)
+
+    with pytest.raises(UnsupportedError, match="dynamic_batch"):
+        program_of(model_of(Fixed, (2, 4, 4)), dynamic_batch=True)
+
+
+def test_a_made_up_grid_lays_out_a_network_that_was_never_quantized() -> None:
+    build, shape = NETWORKS["conv with bias"]
+    model = model_of(build, shape)
+    ops = trace(model.build().eval(), model.example())
+
+    program = program_of(model, quantizers=True, made_up=made_up_grid(model.network, ops, CONSTRAINTS))
+
+    assert program.quantized
+    assert len(program.quantizers) == len(program.activations) == 2
+    assert all(layer.codes is not None and np.abs(layer.codes).max() == 127 for layer in program.layers)
