@@ -6,13 +6,18 @@ BIN := $(VENV)/bin
 # Exact versions for every package, direct or not; CI installs the same.
 LOCK := constraints.txt
 DEMO := examples/digits
+# tflite-runtime is built against NumPy 1 and ends with Python 3.11, so it has an environment of its own, where edgepack looks for it.
+OLD := $(VENV)/tflite-runtime
+OLD_LOCK := constraints-tflite-runtime.txt
+OLD_PYTHONS := $(BIN)/python python3.11 python3.10 python3.9
+HAS_OLD_PYTHON := -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Threads that wait sleep: two spinning teams on a busy two-core machine are 30 times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check lint types format docs bench clean
+.PHONY: help setup tflite-runtime demo test test-all check lint types format docs bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -26,6 +31,23 @@ $(VENV)/.installed: pyproject.toml $(LOCK)
 	@touch $@
 
 setup: $(VENV)/.installed  ## Create .venv with the locked versions
+	@if ! test -e $(OLD)/.installed; then \
+	    if $(BIN)/python $(HAS_OLD_PYTHON); then \
+	        $(MAKE) --no-print-directory tflite-runtime || echo 'tflite-runtime could not be installed (see above): its tests are skipped, target arm64-legacy is not built.'; \
+	    else \
+	        echo "tflite-runtime is left out, it has no wheels for this Python: its tests are skipped. With Python 3.9 to 3.11 at hand 'make tflite-runtime' adds it."; \
+	    fi; \
+	fi
+
+# pip of the one environment installs into the other.
+$(OLD)/.installed: $(OLD_LOCK) | $(VENV)/.installed
+	@python=$$(for each in $(OLD_PYTHONS); do $$each $(HAS_OLD_PYTHON) 2>/dev/null && echo $$each && break; done); \
+	test -n "$$python" || { echo 'tflite-runtime needs Python 3.9, 3.10 or 3.11; none is on the PATH'; exit 1; }; \
+	$$python -m venv --without-pip --clear $(OLD)
+	$(BIN)/python -m pip --python $(OLD)/bin/python install --quiet --constraint $(OLD_LOCK) tflite-runtime numpy
+	@touch $@
+
+tflite-runtime: $(OLD)/.installed  ## Create the old runtime's own environment (tests, target arm64-legacy)
 
 demo: setup  ## Train a digit classifier, build it for arm64, measure float and int8 here
 	$(BIN)/python $(DEMO)/train.py

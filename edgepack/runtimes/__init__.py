@@ -8,7 +8,10 @@ __all__ = ["RUNTIMES", "RUNTIME_OF_FORMAT", "Execution", "Operator", "Runtime", 
 # Each attribute is a class without required arguments: RUNTIMES.load("litert")().open(path)
 RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
-    {"litert": "edgepack.runtimes.litert:LiteRT"},
+    {
+        "litert": "edgepack.runtimes.litert:LiteRT",
+        "tflite_runtime": "edgepack.runtimes.tflite_runtime:TfliteRuntime",
+    },
 )
 
 # What opens a bundle's model here, by its format, where no target says otherwise.

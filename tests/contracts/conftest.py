@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.core.errors import EnvironmentProblem
+from edgepack.runtimes import RUNTIMES
+
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 
@@ -20,3 +23,16 @@ def documented() -> Callable[..., bool]:
         return re.search(rf"[`\"']{re.escape(name)}[`\"'.]", text) is not None
 
     return has
+
+
+@pytest.fixture(scope="session")
+def needs_runtime() -> Callable[[str], None]:
+    """Skips a test where a runtime is not installed: only those that live outside edgepack's own environment may be missing."""
+
+    def check(name: str) -> None:
+        try:
+            RUNTIMES.load(name)().version()
+        except EnvironmentProblem as exc:
+            pytest.skip(f"runtime {name}: {exc}")
+
+    return check

@@ -17,8 +17,14 @@ each_runtime = pytest.mark.parametrize("name", RUNTIMES.names())
 
 
 @each_runtime
-def test_a_runtime_serves_a_target_and_tells_its_version(name: str) -> None:
+def test_a_runtime_serves_a_target(name: str) -> None:
     assert any(f'runtime = "{name}"' in file.read_text() for file in target_names().values())
+
+
+@each_runtime
+def test_a_runtime_tells_its_version(name: str, needs_runtime: Callable[[str], None]) -> None:
+    needs_runtime(name)
+
     assert RUNTIMES.load(name)().version().count(".") >= 1
 
 
@@ -28,7 +34,10 @@ def test_an_unknown_runtime_is_refused_with_the_nearest_name() -> None:
 
 
 @each_runtime
-def test_a_runtime_refuses_a_file_that_is_no_model(name: str, tmp_path: Path) -> None:
+def test_a_runtime_refuses_a_file_that_is_no_model(
+    name: str, needs_runtime: Callable[[str], None], tmp_path: Path
+) -> None:
+    needs_runtime(name)
     (tmp_path / "model").write_bytes(b"no model")
 
     with pytest.raises(StageError):
@@ -37,8 +46,9 @@ def test_a_runtime_refuses_a_file_that_is_no_model(name: str, tmp_path: Path) ->
 
 @each_runtime
 def test_a_runtime_gives_the_same_outputs_with_and_without_its_tensors_kept(
-    name: str, built_project: Callable[[str], Project]
+    name: str, built_project: Callable[[str], Project], needs_runtime: Callable[[str], None]
 ) -> None:
+    needs_runtime(name)
     project = built_project(PTQ)
     model = next((project.work / "stages").glob("export-*")) / "model.tflite"
     x = {"image": project.data()["x"]}

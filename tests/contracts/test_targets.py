@@ -13,6 +13,13 @@ from edgepack.pipeline import build, verify
 from edgepack.runtimes import RUNTIMES
 from edgepack.targets import NumericConstraints, load_target, target_names
 
+
+@pytest.fixture
+def runs_here(name: str, needs_runtime: Callable[[str], None]) -> None:
+    """A target whose runtime is not on this machine can't be built for."""
+    needs_runtime(load_target(name).runtime)
+
+
 each_target = pytest.mark.parametrize("name", sorted(target_names()))
 
 
@@ -33,6 +40,7 @@ def test_a_target_holds_no_address_or_person(name: str) -> None:
     assert "://" not in text
 
 
+@pytest.mark.usefixtures("runs_here")
 @each_target
 def test_a_target_builds_the_small_project(name: str, tiny_project: Callable[..., Project]) -> None:
     bundle = build(tiny_project(PTQ).folder, target=name)
@@ -55,6 +63,7 @@ def test_a_targets_file_refuses_unknown_keys(name: str, tiny_project: Callable[.
         load_target("own", project.folder)
 
 
+@pytest.mark.usefixtures("runs_here")
 @each_target
 def test_a_project_can_bring_a_target_of_its_own(name: str, tiny_project: Callable[..., Project]) -> None:
     project = tiny_project("")
@@ -64,6 +73,7 @@ def test_a_project_can_bring_a_target_of_its_own(name: str, tiny_project: Callab
     assert build(project.folder, target="own").path.name == "tiny-1.0.0-own.edgepack"
 
 
+@pytest.mark.usefixtures("runs_here")
 @each_target
 def test_a_model_that_the_target_can_not_open_is_refused(name: str, tiny_project: Callable[..., Project]) -> None:
     from edgepack.core.errors import UnsupportedError
