@@ -13,6 +13,7 @@ from edgepack.bundle import read_bundle
 from edgepack.cli.supported import VersionRange, supported_python, supported_tools
 from edgepack.core.types import Silent
 from edgepack.store.cache import StageCache
+from edgepack.targets import target_names
 
 Run = Callable[..., Result]
 
@@ -74,10 +75,10 @@ def test_targets_are_listed_and_shown(run: Run, tmp_path: Path) -> None:
 
     listed = run("targets", "--project", tmp_path).stdout
 
-    assert [line.split("│")[5].strip() for line in listed.splitlines() if "litert" in line] == [
-        "edgepack",
-        "this project",
-    ]
+    rows = [[cell.strip() for cell in line.split("│")] for line in listed.splitlines() if line.count("│") >= 5]
+    origin = {row[1]: row[5] for row in rows}
+    assert origin["mine"] == "this project"
+    assert {name for name, place in origin.items() if place == "edgepack"} >= set(target_names())
     assert "weights_per_channel" in run("targets", "arm64").stdout
     assert json.loads(run("targets", "arm64", "--json").stdout)["arm64"]["exporter"] == "litert"
     assert "did you mean 'arm64'?" in run("targets", "arm46", code=3).stderr
