@@ -133,6 +133,7 @@ class _Quantizer(nn.Module):
 
 def _with_quantizers(network: nn.Module, grid: Grid) -> nn.Module:
     """The network with hooks that round: tracing goes through them, so each quantizer lands where its operation is."""
+    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers torch.ops.quantized_decomposed
     from nncf.torch.function_hook import register_post_function_hook, wrap_model
 
     hooked = wrap_model(copy.deepcopy(network))
