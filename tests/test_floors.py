@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
-    frozenset({"pipeline", "bench"}),
+    frozenset({"pipeline", "bench", "diff"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -25,6 +25,7 @@ PLUG_INS = FLOORS[3]
 # On one floor, yet one reads the other.
 NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
+    ("diff", "pipeline"): "a bundle is opened in the runtime that the build verified it in",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
 }
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from edgepack.cli.supervise import supervise
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
+    from edgepack.bundle.manifest import Manifest
 
 
 @click.command()
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     shell_complete=complete_target,
     help="Kind of device to build for; may be given several times.  [default: `targets` of the recipe]",
 )
+@click.option(
+    "--all-targets",
+    is_flag=True,
+    help="Build for every target: those of edgepack, and those of the project's targets/ folder.",
+)
 @work_dir_option(".edgepack beside the recipe")
 @click.option("--dist-dir", type=FOLDER, show_default="dist beside the recipe", help="Folder for finished bundles.")
 @click.option("--allow-failed-checks", is_flag=True, help="Bundle a model that fails a check, marked as failed.")
@@ -40,6 +47,7 @@ def build(
     *,
     recipe: Path,
     targets: tuple[str, ...],
+    all_targets: bool,
     work_dir: Path | None,
     dist_dir: Path | None,
     allow_failed_checks: bool,
@@ -49,12 +57,14 @@ def build(
     """Compress, export, verify and bundle a trained model.
 
     Finished stages are kept in the work folder and reused, so a build that was interrupted goes on where it was, and one with nothing
-    to do ends at once. A failed check ends it with exit code 8; no bundle is written then.
+    to do ends at once. Targets that can share a quantization grid share one training, and the parity table says how their runtimes
+    compare. A failed check ends it with exit code 8; no bundle is written then.
 
     \b
     Examples:
       edgepack build
-      edgepack build --recipe examples/digits --target arm64
+      edgepack build --recipe examples/digits --target arm64 --target intel
+      edgepack build --all-targets
       edgepack build --json | jq -r '.bundles[].sha256'
     """
     invocation.keeps_stages = True
@@ -63,32 +73,55 @@ def build(
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
     from edgepack.core.chatter import chatter_to
-    from edgepack.pipeline import build as build_bundle
-    from edgepack.recipe import load_recipe
+    from edgepack.core.errors import UsageError
+    from edgepack.pipeline import build_all
 
-    made = []
-    for name in targets or load_recipe(recipe).targets:
-        started = time.monotonic()
-        with ExitStack() as around:
-            progress = around.enter_context(shown_progress(quiet=quiet))
-            if not invocation.debug:  # what libraries print would be among our results; a debugger needs the terminal
-                around.enter_context(chatter_to(Path(os.devnull)))
-            bundle = build_bundle(
-                recipe,
-                target=name,
-                work_folder=work_dir,
-                dist_folder=dist_dir,
-                allow_failed_checks=allow_failed_checks,
-                progress=progress,
-            )
-        made.append(_summary(bundle, seconds=time.monotonic() - started))
-        if not as_json:
-            _show(bundle, made[-1], quiet=quiet)
+    if targets and all_targets:
+        raise UsageError("--target and --all-targets exclude each other; leave one out")
+    started = time.monotonic()
+    with ExitStack() as around:
+        progress = around.enter_context(shown_progress(quiet=quiet))
+        if not invocation.debug:  # what libraries print would be among our results; a debugger needs the terminal
+            around.enter_context(chatter_to(Path(os.devnull)))
+        result = build_all(
+            recipe,
+            targets=_every_target(recipe) if all_targets else targets or None,
+            work_folder=work_dir,
+            dist_folder=dist_dir,
+            allow_failed_checks=allow_failed_checks,
+            progress=progress,
+        )
+    seconds = round(time.monotonic() - started, 3)
+    parity: dict[str, Any] = json.loads(result.parity.file.read_text(encoding="utf-8"))
     if as_json:
-        echo_json({"bundles": made})
+        echo_json({"bundles": [_summary(bundle) for bundle in result.bundles], "parity": parity, "seconds": seconds})
+        return
+    for bundle in result.bundles:
+        _show(bundle, quiet=quiet)
+    if not quiet:
+        _show_parity(parity, seconds=seconds)
 
 
-def _summary(bundle: Bundle, *, seconds: float) -> dict[str, Any]:
+def _every_target(recipe: Path) -> tuple[str, ...]:
+    from edgepack.recipe import find_recipe
+    from edgepack.targets import target_names
+
+    return tuple(target_names(find_recipe(recipe).parent))
+
+
+def _show_parity(parity: dict[str, Any], *, seconds: float) -> None:
+    from edgepack.cli.tables import parity_tables
+    from edgepack.cli.terminal import draw
+    from edgepack.cli.words import duration
+
+    if parity["pairs"] or parity["not_run"]:
+        draw(*parity_tables(parity))
+        for name, reason in parity["not_run"].items():
+            click.secho(f"not run: {name}: {reason}", dim=True)
+    click.echo(duration(seconds))
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
     from edgepack.core.digest import sha256_file
 
     manifest = bundle.manifest
@@ -97,15 +130,14 @@ def _summary(bundle: Bundle, *, seconds: float) -> dict[str, Any]:
         "target": manifest.target,
         "sha256": sha256_file(bundle.path),
         "size_bytes": bundle.path.stat().st_size,
-        "model_size_bytes": manifest.model.size_bytes,
+        "model_size_bytes": _model_bytes(manifest),
         "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
         "checks": [check.model_dump(mode="json") for check in manifest.checks],
         "checks_passed": manifest.checks_passed,
-        "seconds": round(seconds, 3),
     }
 
 
-def _show(bundle: Bundle, summary: dict[str, Any], *, quiet: bool) -> None:
+def _show(bundle: Bundle, *, quiet: bool) -> None:
     from edgepack.cli.terminal import shown
 
     path = shown(bundle.path)
@@ -114,7 +146,7 @@ def _show(bundle: Bundle, summary: dict[str, Any], *, quiet: bool) -> None:
         return
     from edgepack.cli.tables import checks_table
     from edgepack.cli.terminal import draw
-    from edgepack.cli.words import duration, percent, size
+    from edgepack.cli.words import percent, size
 
     manifest = bundle.manifest
     draw(checks_table(manifest.checks))
@@ -122,5 +154,10 @@ def _show(bundle: Bundle, summary: dict[str, Any], *, quiet: bool) -> None:
         click.secho("Some checks failed; the bundle says so, as --allow-failed-checks asked.", fg="yellow")
     if (metric := manifest.metric) is not None:
         click.echo(f"{metric.name} {percent(metric.value)} (original {percent(metric.float_value)})", nl=False)
-        click.echo(f" · model {size(manifest.model.size_bytes)} · {duration(summary['seconds'])}")
+        click.echo(f" · model {size(_model_bytes(manifest))} · {manifest.target}")
     click.echo(path)
+
+
+def _model_bytes(manifest: Manifest) -> int:
+    """All the files that the runtime opens."""
+    return manifest.model.size_bytes + sum(file.size_bytes for file in manifest.model.companions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edgepack.bench import BenchResult, Measurement
     from edgepack.bundle.golden import GoldenResult
     from edgepack.bundle.manifest import CheckEntry, Manifest, Tensor
+    from edgepack.diff import TensorDifference
+    from edgepack.stages.outline import StageOutline
 
 _YES, _NO = "[green]✓[/]", "[bold red]✗[/]"
 
@@ -56,6 +58,78 @@ def checks_table(checks: Sequence[CheckEntry]) -> Table:
     ]
     columns = {"check": "left", "name": "left", "value": "right", "limit": "right", "samples": "right"}
     return plain_table("", {**columns, "95 % CI": "right", "passed": "left"}, rows)
+
+
+def parity_tables(parity: Mapping[str, Any]) -> tuple[Table, ...]:
+    """How the models of a build compare on the same samples, and its runtimes with each other. `parity` is reports/parity.json."""
+    rows = []
+    for row in parity["rows"]:
+        compared = row["agreement"] is not None
+        low, high = row["metric_ci95"]
+        rows.append(
+            (
+                escape(row["name"]),
+                escape(f"{row['runtime']} {row['version']}"),
+                percent(row["metric"]),
+                f"{100 * low:.2f} … {percent(high)}",
+                percent(row["agreement"]) if compared else "",
+                f"{row['mean_steps']:.3f}" if compared else "",
+                f"{row['max_steps']:g}" if compared else "",
+                escape(" ".join([row["device"], *(f"{kind}×{count}" for kind, count in row["types"].items())])),
+            )
+        )
+    metric = parity["metric"].replace("top", "top-")
+    columns = {"model": "left", "runtime": "left", metric: "right", "95 % CI": "right", "agreement": "right"}
+    columns |= {"mean steps": "right", "largest": "right", "ran on": "left"}
+    title = f"Parity on the same {parity['samples']:,} samples; agreement and steps against the compressed network"
+    first = plain_table(title, columns, rows)
+    if not parity["pairs"]:
+        return (first,)
+    pairs = [
+        (
+            escape(f"{pair['a']}  –  {pair['b']}"),
+            percent(pair["agreement"]),
+            f"{pair['metric_difference_points']:+.2f} points",
+            f"{pair['mean_steps']:.3f}",
+            f"{pair['max_steps']:g}",
+        )
+        for pair in parity["pairs"]
+    ]
+    sides = {"runtimes": "left", "agreement": "right", f"{metric} difference": "right", "mean steps": "right"}
+    return first, plain_table("Runtime against runtime", {**sides, "largest": "right"}, pairs)
+
+
+def diff_table(tensors: Sequence[TensorDifference], first: TensorDifference | None) -> Table:
+    """Tensors of two bundles beside each other, in execution order; the first that diverges stands out."""
+    rows = []
+    for one in tensors:
+        style = "bold red" if one is first else "default"
+        cells = [
+            escape(one.operation),
+            f"{one.sqnr_db:.1f}",
+            f"{one.mean_steps:.4f}",
+            f"{one.max_steps:g}",
+            f"{one.a.low:.4g} … {one.a.high:.4g}",
+            f"{one.b.low:.4g} … {one.b.high:.4g}",
+            "same" if one.same_grid else "differs",
+        ]
+        rows.append([f"[{style}]{cell}[/]" for cell in cells])
+    columns = {"operation": "left", "SQNR (dB)": "right", "mean steps": "right", "largest": "right"}
+    return plain_table("", {**columns, "range in A": "right", "range in B": "right", "grid": "left"}, rows)
+
+
+def outline_table(stages: Sequence[StageOutline]) -> Table:
+    """Which stages of a build are done, and how long the others took the last time."""
+    rows = [
+        (
+            escape(stage.stage),
+            escape(", ".join(stage.targets)),
+            "[green]done[/]" if stage.is_done else "to do",
+            "" if stage.last_seconds is None else duration(stage.last_seconds),
+        )
+        for stage in stages
+    ]
+    return plain_table("", {"stage": "left", "for": "left", "state": "left", "last time": "right"}, rows)
 
 
 def tensors_table(manifest: Manifest) -> Table:

@@ -21,7 +21,7 @@ def compress(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
     current = loaded
     train: SampleSource | None = None
     for name, method in plan.steps:
-        key = _step_key(plan, current.key, name, method)
+        key = step_key(plan, current.key, name, method)
         if (folder := cache.find(name, key)) is None:
             if train is None and plan.train is not None and method.needs_training_samples:
                 train = training_samples(plan, plan.train)
@@ -32,7 +32,8 @@ def compress(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
     return current
 
 
-def _step_key(plan: BuildPlan, previous: str, name: str, method: Method) -> str:
+def step_key(plan: BuildPlan, previous: str, name: str, method: Method) -> str:
+    """The key of a compression step after the model with key `previous`."""
     train = plan.train.fingerprint if plan.train is not None and method.needs_training_samples else None
     return plan.key(
         "compress",

@@ -58,7 +58,7 @@ def compare(
     plan: BuildPlan, cache: StageCache, compressed: Stored, exported: ExportedModel, progress: Progress
 ) -> Layers:
     """Every paired tensor of the artifact beside the compressed network's, on the first few evaluation samples."""
-    key = plan.key("layers", exported.key, dict(plan.evaluation.fingerprint), list(plan.preprocess))
+    key = layers_key(plan, exported.key)
 
     def work(scratch: Path) -> dict[str, Any]:
         found: list[LayerDifference] = []
@@ -76,6 +76,11 @@ def compare(
     folder = cache.run("layers", key, work, progress=progress)
     content = json.loads((folder / "layers.json").read_text(encoding="utf-8"))
     return Layers(key=key, layers=tuple(LayerDifference(**item) for item in content))
+
+
+def layers_key(plan: BuildPlan, exported: str) -> str:
+    """The key of the comparison of the artifact with key `exported`."""
+    return plan.key("layers", exported, dict(plan.evaluation.fingerprint), list(plan.preprocess))
 
 
 def compare_layers(
@@ -148,32 +153,43 @@ def _activations(model: Model, samples: Samples) -> dict[str, Array]:
 def _difference(
     tensor: str, operation: str, params: QuantParams, reference: dict[str, Array], theirs: Array
 ) -> LayerDifference:
-    ours = reference[operation]
-    aligned = min(
-        (candidate for candidate in _layouts(theirs, ours.shape)),
-        key=lambda c: float(np.square(c - ours).sum()),
-        default=None,
-    )
-    if aligned is None:
-        aligned = np.sort(theirs, axis=None).reshape(-1)
-        ours = np.sort(ours, axis=None).reshape(-1)
-    noise = float(np.square(ours - aligned).sum())
-    signal = float(np.square(ours).sum())
-    sqnr_db = 200.0 if noise == 0 else max(-200.0, min(200.0, 10 * float(np.log10(max(signal, 1e-30) / noise))))
+    ours, aligned = in_layout_of(reference[operation], theirs)
     return LayerDifference(
         tensor=tensor,
         operation=operation,
-        sqnr_db=round(sqnr_db, 2),
+        sqnr_db=round(sqnr_db(ours, aligned), 2),
         mean_steps=round(float(np.abs(ours - aligned).mean()) / params.step, 4),
     )
 
 
+def sqnr_db(reference: Array, values: Array) -> float:
+    """10·log10(Σ reference² / Σ (reference − values)²), within ±200; 200 where they are equal."""
+    noise = float(np.square(reference.astype(np.float64) - values).sum())
+    signal = float(np.square(reference.astype(np.float64)).sum())
+    return 200.0 if noise == 0 else max(-200.0, min(200.0, 10 * float(np.log10(max(signal, 1e-30) / noise))))
+
+
+def in_layout_of(reference: Array, values: Array) -> tuple[Array, Array]:
+    """Both in the reference's layout: of the layouts that the values may have, the nearest one.
+
+    Where none fits, both sorted: then their distributions are compared.
+    """
+    aligned = min(
+        _layouts(values, reference.shape),
+        key=lambda candidate: float(np.square(candidate - reference).sum()),
+        default=None,
+    )
+    if aligned is not None:
+        return reference, aligned
+    return np.sort(reference, axis=None), np.sort(values, axis=None)
+
+
 def _layouts(array: Array, shape: tuple[int, ...]) -> list[Array]:
-    """The array in the reference's shape: as it is, from channels last, or reshaped where no dimension can be confused."""
+    """The array in the reference's shape: as it is, from channels last, or first, or reshaped where no dimension can be confused."""
     found = [array] if array.shape == shape else []
     if array.ndim == len(shape) and array.ndim > 2:
-        moved = np.moveaxis(array, -1, 1)
-        found += [moved] if moved.shape == shape else []
+        for moved in (np.moveaxis(array, -1, 1), np.moveaxis(array, 1, -1)):
+            found += [moved] if moved.shape == shape else []
     if not found and array.size == int(np.prod(shape)) and array.shape[0] == shape[0]:
         squeezed = [size for size in array.shape if size != 1], [size for size in shape if size != 1]
         if squeezed[0] == squeezed[1]:

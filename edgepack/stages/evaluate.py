@@ -97,7 +97,7 @@ def evaluate(
             if name != plan.target.runtime and (reason := _missing(runtime, artifact.artifact)):
                 not_run[name] = reason
                 continue
-            mine[name] = _key(plan, name, artifact.key, runtime.model_dump(mode="json"), plan.target.limits.threads)
+            mine[name] = _runtime_key(plan, name, runtime, artifact.key)
             subjects[mine[name]] = _Subject(
                 key=mine[name],
                 open=partial(_session, plan, runtime, artifact.artifact),
@@ -124,6 +124,16 @@ def border(plan: BuildPlan, artifact: Artifact, samples: Samples) -> dict[str, A
         name: np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if name in turned else array
         for name, array in samples.inputs.items()
     }
+
+
+def outputs_keys(plan: BuildPlan, loaded: str, compressed: str, exported: str) -> list[str]:
+    """The keys of the outputs that concern a target, witnesses left out."""
+    runtime = _runtime_key(plan, plan.target.runtime, plan.runtime, exported)
+    return [_key(plan, "float", loaded), _key(plan, "compressed", compressed), runtime]
+
+
+def _runtime_key(plan: BuildPlan, name: str, runtime: Runtime, exported: str) -> str:
+    return _key(plan, name, exported, runtime.model_dump(mode="json"), plan.target.limits.threads)
 
 
 def _key(plan: BuildPlan, what: str, *parts: Any) -> str:

@@ -21,6 +21,7 @@ from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
 
 _FACTS = "export.json"
 
@@ -44,11 +45,8 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
     When the recipe quantizes, also lays the integer graph out with made-up ranges, so that an operator the target can't take stops
     the build here, named, before any training. Raises UnsupportedError.
     """
-    quantizes = any(name == "quantize" for name, _ in plan.steps)
-    constraints = plan.constraints if quantizes else None
-    key = plan.key(
-        "baseline", loaded.key, *_export_inputs(plan), constraints.model_dump(mode="json") if constraints else None
-    )
+    key = baseline_key(plan, loaded.key)
+    constraints = _grid_to_check(plan)
 
     def work(scratch: Path) -> dict[str, Any]:
         model = loaded.open(plan)
@@ -61,7 +59,7 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
 
 def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Progress) -> ExportedModel:
     """The compressed model as the target's file. Raises UnsupportedError for an operator that the target can't take."""
-    key = plan.key("export", compressed.key, *_export_inputs(plan), plan.target.limits.model_dump(mode="json"))
+    key = export_key(plan, compressed.key)
 
     def work(scratch: Path) -> dict[str, Any]:
         model = compressed.open(plan)
@@ -75,6 +73,21 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
         return _record(plan, model, scratch, done)
 
     return _read(key, cache.run("export", key, work, progress=progress))
+
+
+def baseline_key(plan: BuildPlan, loaded: str) -> str:
+    """The key of the baseline of the model with key `loaded`."""
+    grid = _grid_to_check(plan)
+    return plan.key("baseline", loaded, *_export_inputs(plan), grid.model_dump(mode="json") if grid else None)
+
+
+def export_key(plan: BuildPlan, compressed: str) -> str:
+    """The key of the artifact of the model with key `compressed`."""
+    return plan.key("export", compressed, *_export_inputs(plan), plan.target.limits.model_dump(mode="json"))
+
+
+def _grid_to_check(plan: BuildPlan) -> NumericConstraints | None:
+    return plan.constraints if any(name == "quantize" for name, _ in plan.steps) else None
 
 
 def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:

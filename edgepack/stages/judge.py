@@ -63,9 +63,9 @@ def hits(outputs: Array, labels: NDArray[np.int64], metric: str) -> NDArray[np.b
 
 def steps_apart(a: Array, b: Array, step: float | None) -> Array:
     """|a − b| of shape (N, values) in steps of the output's grid; without one, of a grid of 256 codes over the values of a."""
-    size = float(float_step(a)) if step is None else step
+    size = step or float(float_step(a)) or float(float_step(b)) or 1.0
     difference: Array = np.abs(flat(a).astype(np.float64) - flat(b))
-    return difference / size if size > 0 else np.where(difference > 0, np.inf, 0.0)
+    return difference / size
 
 
 def flat(array: Array) -> Array:

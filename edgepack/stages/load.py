@@ -50,11 +50,9 @@ def _builder(plan: BuildPlan, loaded: Path) -> Callable[[], nn.Module]:
 
 def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
     """The float model. Its key covers the weights and every code file that the factory turned out to import."""
-    known = _read_dependencies(plan, cache)
-    if known is not None:
-        key = _key(plan, known)
-        if (folder := cache.find("load", key)) is not None:
-            return Stored(key=key, folder=folder)
+    key = known_key(plan, cache)
+    if key is not None and (folder := cache.find("load", key)) is not None:
+        return Stored(key=key, folder=folder)
     from edgepack.network.model import save_model
     from edgepack.network.runtime_setup import prepare
 
@@ -73,6 +71,12 @@ def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
         folder = cache.run("load", key, work, progress=progress)
     progress.done(f"{cache.facts(folder)['parameters']:,} parameters")
     return Stored(key=key, folder=folder)
+
+
+def known_key(plan: BuildPlan, cache: StageCache) -> str | None:
+    """The float model's key, by the code files that the factory imported last time; None before the first load."""
+    known = _read_dependencies(plan, cache)
+    return None if known is None else _key(plan, known)
 
 
 @contextmanager
