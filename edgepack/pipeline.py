@@ -277,7 +277,7 @@ def _stop_if_failed(plans: Sequence[BuildPlan], verifications: Sequence[Verifica
             "build with --allow-failed-checks and see where they part with: edgepack diff BUNDLE BUNDLE"
         )
     lines.append("Nothing was bundled; --allow-failed-checks bundles it marked as failed.")
-    raise CheckFailed("\n".join(lines))
+    raise CheckFailed("\n".join(lines), parity=compared.file)
 
 
 def open_runtime(bundle: Bundle) -> Runtime:

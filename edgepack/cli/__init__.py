@@ -19,7 +19,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Judge it": {
         "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole and runs right here."),
-        "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles diverge."),
+        "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
     },
     "Use it": {

@@ -71,9 +71,10 @@ def build(
     supervise(invocation)
 
     from edgepack.cli.progress import shown_progress
-    from edgepack.cli.terminal import echo_json
+    from edgepack.cli.terminal import echo_json, shown
+    from edgepack.cli.words import duration
     from edgepack.core.chatter import chatter_to
-    from edgepack.core.errors import UsageError
+    from edgepack.core.errors import CheckFailed, UsageError
     from edgepack.pipeline import build_all
 
     if targets and all_targets:
@@ -83,23 +84,32 @@ def build(
         progress = around.enter_context(shown_progress(quiet=quiet))
         if not invocation.debug:  # what libraries print would be among our results; a debugger needs the terminal
             around.enter_context(chatter_to(Path(os.devnull)))
-        result = build_all(
-            recipe,
-            targets=_every_target(recipe) if all_targets else targets or None,
-            work_folder=work_dir,
-            dist_folder=dist_dir,
-            allow_failed_checks=allow_failed_checks,
-            progress=progress,
-        )
+        try:
+            result = build_all(
+                recipe,
+                targets=_every_target(recipe) if all_targets else targets or None,
+                work_folder=work_dir,
+                dist_folder=dist_dir,
+                allow_failed_checks=allow_failed_checks,
+                progress=progress,
+            )
+        except CheckFailed as exc:
+            around.close()
+            if exc.parity is not None and not quiet and not as_json:
+                show_parity(json.loads(exc.parity.read_text(encoding="utf-8")))
+            raise
     seconds = round(time.monotonic() - started, 3)
     parity: dict[str, Any] = json.loads(result.parity.file.read_text(encoding="utf-8"))
     if as_json:
         echo_json({"bundles": [_summary(bundle) for bundle in result.bundles], "parity": parity, "seconds": seconds})
         return
-    for bundle in result.bundles:
-        _show(bundle, quiet=quiet)
     if not quiet:
-        _show_parity(parity, seconds=seconds)
+        for bundle in result.bundles:
+            _show(bundle)
+        show_parity(parity)
+        click.echo(duration(seconds))
+    for bundle in result.bundles:
+        click.echo(shown(bundle.path))
 
 
 def _every_target(recipe: Path) -> tuple[str, ...]:
@@ -109,16 +119,15 @@ def _every_target(recipe: Path) -> tuple[str, ...]:
     return tuple(target_names(find_recipe(recipe).parent))
 
 
-def _show_parity(parity: dict[str, Any], *, seconds: float) -> None:
+def show_parity(parity: dict[str, Any]) -> None:
+    """Draw the parity tables of a build with more than one runtime, and say what was not run. `parity` is reports/parity.json."""
     from edgepack.cli.tables import parity_tables
     from edgepack.cli.terminal import draw
-    from edgepack.cli.words import duration
 
     if parity["pairs"] or parity["not_run"]:
         draw(*parity_tables(parity))
         for name, reason in parity["not_run"].items():
             click.secho(f"not run: {name}: {reason}", dim=True)
-    click.echo(duration(seconds))
 
 
 def _summary(bundle: Bundle) -> dict[str, Any]:
@@ -137,13 +146,7 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _show(bundle: Bundle, *, quiet: bool) -> None:
-    from edgepack.cli.terminal import shown
-
-    path = shown(bundle.path)
-    if quiet:
-        click.echo(path)
-        return
+def _show(bundle: Bundle) -> None:
     from edgepack.cli.tables import checks_table
     from edgepack.cli.terminal import draw
     from edgepack.cli.words import percent, size
@@ -155,7 +158,6 @@ def _show(bundle: Bundle, *, quiet: bool) -> None:
     if (metric := manifest.metric) is not None:
         click.echo(f"{metric.name} {percent(metric.value)} (original {percent(metric.float_value)})", nl=False)
         click.echo(f" · model {size(_model_bytes(manifest))} · {manifest.target}")
-    click.echo(path)
 
 
 def _model_bytes(manifest: Manifest) -> int:

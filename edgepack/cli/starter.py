@@ -20,6 +20,7 @@ from edgepack.recipe import (
     InputSection,
     MetricSection,
     ModelSection,
+    ParitySection,
     Recipe,
 )
 
@@ -59,6 +60,7 @@ def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], inpu
         _COMPRESS,
         _table("budget", BudgetSection, {"drop_points": 1.0}),
         _table("fidelity", FidelitySection, {}),
+        _table("parity", ParitySection, {}),
         _table("export", ExportSection, {}),
     ]
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 INTERRUPTED_EXIT_CODE = 130
 
@@ -55,7 +56,13 @@ class StageError(EdgepackError):
 
 
 class CheckFailed(EdgepackError):
+    """`parity` is the parity table of the build (JSON) where there is one."""
+
     exit_code = 8
+
+    def __init__(self, message: str, *, parity: Path | None = None) -> None:
+        super().__init__(message)
+        self.parity = parity
 
 
 class EnvironmentProblem(EdgepackError):

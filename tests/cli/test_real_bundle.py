@@ -45,7 +45,8 @@ def test_build_shows_its_checks_and_ends_with_the_path(run: Run, project: Projec
 
 
 def test_build_json_is_one_object_and_names_what_was_made(run: Run, project: Project, bundle: Path) -> None:
-    (made,) = json.loads(run("build", "--recipe", project.recipe, "--json", "--target", "arm64").stdout)["bundles"]
+    content = json.loads(run("build", "--recipe", project.recipe, "--json", "--target", "arm64").stdout)
+    (made,) = content["bundles"]
 
     assert made["bundle"] == str(bundle)
     assert made["sha256"] == sha256_file(bundle)
@@ -53,7 +54,8 @@ def test_build_json_is_one_object_and_names_what_was_made(run: Run, project: Pro
     assert made["checks_passed"] is True
     assert {check["name"] for check in made["checks"]} >= {"top1_agreement", "drop_points"}
     assert made["metric"]["name"] == "top1"
-    assert made["seconds"] >= 0
+    assert content["seconds"] >= 0
+    assert [row["kind"] for row in content["parity"]["rows"]][:3] == ["float", "compressed", "runtime"]
 
 
 def test_quiet_prints_the_path_only(run: Run, project: Project, bundle: Path) -> None:
@@ -95,11 +97,18 @@ def test_no_recipe_is_exit_code_3_and_names_init(run: Run, tmp_path: Path) -> No
 
 
 def test_plan_shows_what_a_build_would_do(run: Run, project: Project, bundle: Path) -> None:
+    run("build", "-r", project.folder)  # in a new place the model is loaded once to see what it imports
     text = run("plan", "-r", project.folder).stdout
     content = json.loads(run("plan", "-r", project.folder, "--json").stdout)
 
     assert "quantize (mode ptq" in text
-    assert content["bundle"] == str(bundle)
+    assert content["targets"][0]["bundle"] == str(bundle)
+    assert {stage["stage"] for stage in content["stages"] if stage["is_done"]} >= {
+        "baseline",
+        "quantize",
+        "export",
+        "outputs",
+    }
     assert content["data"]["train"]["sha256"] in text
     assert content["compress"][0]["method"] == "quantize"
 
