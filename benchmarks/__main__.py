@@ -12,6 +12,7 @@ PAGES = {
     "fidelity": "agreement, steps, operators, accuracy and size of the examples' bundles",
     "speed": "int8 against float LiteRT, EfficientNet-Lite0, one thread, interleaved",
     "overhead": "the build's own time over that of the libraries it calls",
+    "operator_versions": "the operators that tflite-runtime 2.14 knows, asked of it, against the committed table",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
 
@@ -26,7 +27,7 @@ def main() -> int:
     wanted = arguments or list(PAGES)
     if unknown := [name for name in wanted if name not in PAGES]:
         print(f"usage: python -m benchmarks [{' | '.join(PAGES)}] [--only PART-OF-A-MODEL'S-NAME]")
-        print("\n".join(f"  {name:10} {text}" for name, text in PAGES.items()))
+        print("\n".join(f"  {name:18} {text}" for name, text in PAGES.items()))
         return 0 if unknown[0] in ("-h", "--help") else 2
     for name in wanted:
         print(f"\n## {name}: {PAGES[name]}\n", flush=True)

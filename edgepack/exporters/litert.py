@@ -12,10 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field, field_validator
+
 from edgepack.core.chatter import chatter_to
+from edgepack.core.errors import did_you_mean
 from edgepack.core.files import write_atomic
 from edgepack.core.section import Section
 from edgepack.core.types import Array, Progress, QuantParams, Samples
+from edgepack.exporters.litert_versions import HIGHEST_VERSIONS, check_versions
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
@@ -27,6 +31,17 @@ class LiteRTExporter(Section):
     """Writes `model.tflite` and, for comparison, `float.tflite`; the libraries' chatter goes to `export.log`."""
 
     options: ExportOptions = ExportOptions()
+    oldest_runtime: str | None = Field(
+        default=None,
+        description="The oldest runtime that must run the file, such as 'tflite-runtime 2.14'; an operator of a newer version is refused.",
+    )
+
+    @field_validator("oldest_runtime")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in HIGHEST_VERSIONS:
+            raise ValueError(f"no table of operator versions for '{name}'{did_you_mean(name, HIGHEST_VERSIONS)}")
+        return name
 
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
         """Write the files; see the module's description for how."""
@@ -45,6 +60,7 @@ class LiteRTExporter(Section):
         progress.done()
         path = folder / "model.tflite"
         if not program.quantized:
+            self._check_versions(float_path.read_bytes())
             write_atomic(path, float_path.read_bytes())
             return Exported(path=path, float_path=float_path, format="tflite")
         progress.start("Imposing the learned grid")
@@ -52,6 +68,7 @@ class LiteRTExporter(Section):
             pairing = pair(float_path, program, self._border_values(model, probe), as_tensors(model, probe))
             laid_out = lay_out(float_path, pairing, self.options)
             content, notes = impose(laid_out, pairing, program, float_content=float_path.read_bytes())
+        self._check_versions(content)
         write_atomic(path, content)
         progress.done(f"{len(pairing.params)} tensors, {len(program.layers)} layers")
         return Exported(
@@ -77,14 +94,19 @@ class LiteRTExporter(Section):
         with chatter_to(folder / "export.log"):
             program = program_of(model)
             convert(program.module, model, self._nhwc(model), path)
+            self._check_versions(path.read_bytes())
             if constraints is not None:
                 ops = trace(model.build().eval(), model.example())
                 made_up = {name: QuantParams(scale=(1.0,), zero_point=(0,)) for name in grid_points(ops, constraints)}
                 program = replace(program, activations=made_up)
                 pairing = pair(path, program, self._border_values(model, probe), as_tensors(model, probe))
-                lay_out(path, pairing, self.options)
+                self._check_versions(lay_out(path, pairing, self.options))
         progress.done()
         return Exported(path=path, float_path=path, format="tflite")
+
+    def _check_versions(self, content: bytes) -> None:
+        if self.oldest_runtime is not None:
+            check_versions(content, self.oldest_runtime)
 
     def _nhwc(self, model: Model) -> tuple[bool, ...]:
         """For each input, whether the file takes it as NHWC though the network wants NCHW."""
