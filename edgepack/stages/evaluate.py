@@ -94,10 +94,12 @@ def evaluate(
         subjects[mine["compressed"]] = _Subject(key=mine["compressed"], open=partial(_network, plan, network))
         not_run: dict[str, str] = {}
         for name, runtime in ((plan.target.runtime, plan.runtime), *plan.witnesses):
-            if name != plan.target.runtime and (reason := _missing(runtime, artifact.artifact)):
+            key = _runtime_key(plan, name, runtime, artifact.key)
+            is_witness = name != plan.target.runtime
+            if is_witness and cache.find("outputs", key) is None and (reason := _missing(runtime, artifact.artifact)):
                 not_run[name] = reason
                 continue
-            mine[name] = _runtime_key(plan, name, runtime, artifact.key)
+            mine[name] = key
             subjects[mine[name]] = _Subject(
                 key=mine[name],
                 open=partial(_session, plan, runtime, artifact.artifact),
