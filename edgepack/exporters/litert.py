@@ -36,6 +36,19 @@ class LiteRTExporter(Section):
         description="The oldest runtime that must run the file, such as 'tflite-runtime 2.14'; an operator of a newer version is refused.",
     )
 
+    @field_validator("options")
+    @classmethod
+    def _fits_the_format(cls, options: ExportOptions) -> ExportOptions:
+        if options.dynamic_batch:
+            raise ValueError(
+                "export.dynamic_batch: a LiteRT file takes one sample at a time; leave it out for this target"
+            )
+        if options.float_dtype != "float32":
+            raise ValueError(
+                "export.float_dtype: LiteRT files are written in float32 or int8; leave it out for this target"
+            )
+        return options
+
     @field_validator("oldest_runtime")
     @classmethod
     def _is_known(cls, name: str | None) -> str | None:

@@ -20,7 +20,7 @@ from edgepack.runtimes.grid import quantize
 from edgepack.stages.divergence import LayerDifference, compare, first_divergence
 from edgepack.stages.evaluate import Evaluated, border
 from edgepack.stages.export import ExportedModel
-from edgepack.stages.judge import judge
+from edgepack.stages.judge import judge, steps_apart
 from edgepack.stages.load import Stored
 from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
@@ -86,8 +86,8 @@ def verify(
         labels = open_role(plan, plan.evaluation, labelled=True).labels
         assert labels is not None
         found = judge(plan, exported, evaluated, labels)
-        checks = (*found.checks, *measured)
-        _write_golden(plan, exported, scratch)
+        golden = _write_golden(plan, exported, scratch)
+        checks = (*found.checks, *_batch_check(plan, exported, evaluated, golden), *measured)
         write_json(
             scratch / "verify.json",
             {
@@ -107,7 +107,7 @@ def verify(
     return _read(key, cache.run("verify", key, work, progress=progress))
 
 
-def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> None:
+def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> dict[str, Array]:
     """The first samples as codes or values of the artifact's own types, and what the artifact answers."""
     artifact = exported.artifact
     samples = open_role(plan, plan.evaluation, labelled=True, first=GOLDEN_SAMPLES).all()
@@ -122,6 +122,32 @@ def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> Non
         **{f"out:{name}": array for name, array in outputs.items()},
     }
     np.savez(folder / "golden.npz", **arrays)  # type: ignore[arg-type]
+    return inputs
+
+
+def _batch_check(
+    plan: BuildPlan, exported: ExportedModel, evaluated: Evaluated, inputs: Mapping[str, Array]
+) -> list[Check]:
+    """Whether a model that takes any number of samples answers a whole batch as it answers each sample alone."""
+    if not plan.recipe.export.dynamic_batch:
+        return []
+    session = plan.runtime.open(exported.artifact.path, threads=plan.target.limits.threads)
+    together = session.run(dict(inputs))
+    count = len(next(iter(inputs.values())))
+    alone = [session.run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+    apart = 0.0
+    for item in exported.artifact.outputs:
+        step = 1.0 if item.quantization is not None else evaluated.step(item.name)
+        apart = max(
+            apart,
+            float(steps_apart(together[item.name], np.concatenate([one[item.name] for one in alone]), step).max()),
+        )
+    return [
+        Check(
+            kind="fidelity", name="batch_steps", value=round(apart, 3), limit=1.0, direction="max", samples=count,
+            method="largest output difference between a whole batch and its samples alone, in quantization steps",
+        )
+    ]  # fmt: skip
 
 
 def failure_report(verification: Verification) -> str:
