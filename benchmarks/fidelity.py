@@ -49,6 +49,6 @@ def run() -> None:
             f"{metric.float_value:.2%}",
             f"{metric.value:.2%}",
             f"{drop.value:+.2f} ({interval})",
-            f"{bundle.manifest.model.size_bytes / original.stat().st_size:.3f}",
+            f"{bundle.manifest.model.total_bytes / original.size_bytes:.3f}",
         )
     Console(width=160).print(table)

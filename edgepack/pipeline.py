@@ -17,7 +17,7 @@ from edgepack.bundle import Bundle, read_bundle
 from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
 from edgepack.core.errors import CheckFailed, EnvironmentProblem, UsageError
 from edgepack.core.files import cache_folder, write_json
-from edgepack.core.types import Check, Progress, Silent
+from edgepack.core.types import Artifact, Check, Progress, Silent
 from edgepack.devices import TRANSPORTS
 from edgepack.plan import WORK_FOLDER, BuildPlan, make_plans
 from edgepack.recipe import Recipe, load_recipe
@@ -26,7 +26,7 @@ from edgepack.stages.bundle import bundle as bundle_stage
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
-from edgepack.stages.export import ExportedModel, baseline, export
+from edgepack.stages.export import ExportedModel, baseline, export, read_export
 from edgepack.stages.load import load
 from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
@@ -143,15 +143,13 @@ def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) 
     return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
 
 
-def float_artifact(bundle: Bundle, *, work_folder: Path) -> Path | None:
-    """The float model of the build that made a bundle, found in its work folder by digest; None when it is not there."""
+def float_artifact(bundle: Bundle, *, work_folder: Path) -> Artifact | None:
+    """The float model of the build that made a bundle, from its work folder; None when it is not there."""
     lineage = bundle.manifest.lineage.get("float_model")
-    wanted = lineage.get("sha256") if isinstance(lineage, dict) else None
+    key = lineage.get("key") if isinstance(lineage, dict) else None
     cache = StageCache(work_folder)
-    for entry in cache.entries():
-        if entry.stage == "baseline" and cache.facts(entry.folder).get("sha256") == wanted:
-            return entry.folder / str(cache.facts(entry.folder)["file"])
-    return None
+    folder = cache.find("baseline", str(key)) if key is not None else None
+    return None if folder is None else read_export(str(key), folder).artifact
 
 
 def bench(
@@ -173,19 +171,23 @@ def bench(
     model = opened.model_path(_models_folder(work_folder))
     runtime = _runtime_of(opened)
     about = opened.manifest.model
-    models = [BenchModel(label="bundle", path=model, sha256=about.sha256, size_bytes=about.size_bytes, runtime=runtime)]
+    models = [
+        BenchModel(label="bundle", path=model, sha256=about.sha256, size_bytes=about.total_bytes, runtime=runtime)
+    ]
     if against_float:
-        path = float_artifact(opened, work_folder=work_folder)
-        if path is None:
+        original = float_artifact(opened, work_folder=work_folder)
+        if original is None:
             raise UsageError(
                 f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
             )
-        lineage = opened.manifest.lineage["float_model"]
-        assert isinstance(lineage, dict)
         models.insert(
             0,
             BenchModel(
-                label="float", path=path, sha256=str(lineage["sha256"]), size_bytes=path.stat().st_size, runtime=runtime
+                label="float",
+                path=original.path,
+                sha256=original.sha256,
+                size_bytes=original.size_bytes,
+                runtime=runtime,
             ),
         )
     with TRANSPORTS.load("local")() as device:

@@ -206,17 +206,20 @@ def _check_consistent(manifest: Manifest, *, where: Path | None) -> None:
     prefix = f"{where}: " if where is not None else ""
     files = {file.path: file for file in manifest.files}
     golden = manifest.golden
-    for name in (manifest.model.path, *((*golden.inputs, *golden.outputs) if golden else ())):
+    companions = [companion.path for companion in manifest.model.companions]
+    for name in (manifest.model.path, *companions, *((*golden.inputs, *golden.outputs) if golden else ())):
         if name not in files:
             raise BundleError(
                 f"{prefix}manifest.json names the file '{name}', which is missing{did_you_mean(name, files)}"
             )
-    found, model = files[manifest.model.path], manifest.model
-    if (found.sha256, found.size_bytes) != (model.sha256, model.size_bytes):
-        raise BundleError(
-            f"{prefix}manifest.json: model.sha256 and model.size_bytes are not those of '{model.path}' "
-            f"({found.sha256}, {found.size_bytes} bytes)"
-        )
+    parts: list[ModelEntry | Companion] = [manifest.model, *manifest.model.companions]
+    for part in parts:
+        found = files[part.path]
+        if (found.sha256, found.size_bytes) != (part.sha256, part.size_bytes):
+            raise BundleError(
+                f"{prefix}manifest.json: model.sha256 and model.size_bytes are not those of '{part.path}' "
+                f"({found.sha256}, {found.size_bytes} bytes)"
+            )
 
 
 def _measure(name: str, source: bytes | Path) -> tuple[Entry, str]:

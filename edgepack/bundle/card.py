@@ -15,7 +15,7 @@ def model_card(manifest: Manifest) -> str:
     lines += [manifest.description, ""] if manifest.description else []
     if not manifest.checks_passed:
         lines += ["**Not all checks passed: see reports/verify.md. Do not ship this without a reason.**", ""]
-    lines += [f"- model: `{manifest.model.path}`, {manifest.model.precision}, {manifest.model.size_bytes:,} bytes"]
+    lines += [f"- model: `{manifest.model.path}`, {manifest.model.precision}, {manifest.model.total_bytes:,} bytes"]
     lines += [f"- author: {manifest.author}"] if manifest.author else []
     lines += [f"- licence: {manifest.license}"] if manifest.license else []
     if (metric := manifest.metric) is not None:

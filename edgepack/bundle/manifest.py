@@ -51,6 +51,11 @@ class ModelEntry(Part):
     companions: Many[Companion] = Field(default=(), description="Files that the runtime opens beside it.")
     precision: Literal["int8", "float32", "float16"] = Field(description="Type of the weights and of the arithmetic.")
 
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files that the runtime opens."""
+        return self.size_bytes + sum(companion.size_bytes for companion in self.companions)
+
 
 class Grid(Part):
     """The quantization grid of a tensor: real = scale × (code − zero_point)."""

@@ -17,7 +17,6 @@ from edgepack.cli.supervise import supervise
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
-    from edgepack.bundle.manifest import Manifest
 
 
 @click.command()
@@ -139,7 +138,7 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
         "target": manifest.target,
         "sha256": sha256_file(bundle.path),
         "size_bytes": bundle.path.stat().st_size,
-        "model_size_bytes": _model_bytes(manifest),
+        "model_size_bytes": manifest.model.total_bytes,
         "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
         "checks": [check.model_dump(mode="json") for check in manifest.checks],
         "checks_passed": manifest.checks_passed,
@@ -157,9 +156,4 @@ def _show(bundle: Bundle) -> None:
         click.secho("Some checks failed; the bundle says so, as --allow-failed-checks asked.", fg="yellow")
     if (metric := manifest.metric) is not None:
         click.echo(f"{metric.name} {percent(metric.value)} (original {percent(metric.float_value)})", nl=False)
-        click.echo(f" · model {size(_model_bytes(manifest))} · {manifest.target}")
-
-
-def _model_bytes(manifest: Manifest) -> int:
-    """All the files that the runtime opens."""
-    return manifest.model.size_bytes + sum(file.size_bytes for file in manifest.model.companions)
+        click.echo(f" · model {size(manifest.model.total_bytes)} · {manifest.target}")

@@ -70,7 +70,7 @@ def _about(bundle: Bundle) -> list[tuple[str, str]]:
         ("author", manifest.author),
         ("license", manifest.license),
         ("bundle", size(bundle.path.stat().st_size)),
-        ("model", f"{model.path}, {model.format}, {model.precision}, {size(model.size_bytes)}"),
+        ("model", f"{model.path}, {model.format}, {model.precision}, {size(model.total_bytes)}"),
         ("quality", quality),
         ("checks", "all passed" if manifest.checks_passed else "SOME FAILED"),
         ("preprocess", " → ".join(_step(step) for step in manifest.preprocess)),

@@ -143,7 +143,11 @@ def _manifest(
                 for data in (plan.train, plan.calibration, plan.evaluation)
                 if data is not None
             },
-            "float_model": {"sha256": baseline.artifact.sha256, "size_bytes": baseline.artifact.size_bytes},
+            "float_model": {
+                "key": baseline.key,
+                "sha256": baseline.artifact.sha256,
+                "size_bytes": baseline.artifact.size_bytes,
+            },
             "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
         },
     }

@@ -54,7 +54,7 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
         done = plan.exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
         return _record(plan, model, scratch, done)
 
-    return _read(key, cache.run("baseline", key, work, progress=progress))
+    return read_export(key, cache.run("baseline", key, work, progress=progress))
 
 
 def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Progress) -> ExportedModel:
@@ -72,7 +72,7 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
             )
         return _record(plan, model, scratch, done)
 
-    return _read(key, cache.run("export", key, work, progress=progress))
+    return read_export(key, cache.run("export", key, work, progress=progress))
 
 
 def baseline_key(plan: BuildPlan, loaded: str) -> str:
@@ -138,7 +138,8 @@ def _border_layout(layout: str, plan: BuildPlan) -> str:
     return "NHWC" if layout == "NCHW" and plan.recipe.export.io_layout == "NHWC" else layout
 
 
-def _read(key: str, folder: Path) -> ExportedModel:
+def read_export(key: str, folder: Path) -> ExportedModel:
+    """What a baseline or an export stage wrote."""
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     path = folder / facts["file"]
     companions = tuple(folder / name for name in facts["companions"])
