@@ -70,16 +70,20 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> dict[str, Op
     except (nncf.InternalError, nncf.ValidationError, RuntimeError, TypeError) as exc:
         raise UnsupportedError(f"NNCF can't trace the model's forward: {exc}") from exc
     ops: dict[str, Op] = {}
+    reached: set[str] = set()  # what depends on an input, integers included
     for node in graph.topological_sort():
-        incoming = [edge for edge in graph.get_input_edges(node) if edge.dtype.name == "FLOAT"]
+        edges = graph.get_input_edges(node)
+        incoming = [edge for edge in edges if edge.dtype.name == "FLOAT"]
         outgoing = graph.get_output_edges(node)
         live = tuple(
             edge.from_node.node_name
             for edge in sorted(incoming, key=lambda e: e.input_port_id)
             if edge.from_node.node_name in ops
         )
-        is_input = node.node_type == "nncf_model_input"
-        if not is_input and (not live or (outgoing and all(edge.dtype.name != "FLOAT" for edge in outgoing))):
+        if node.node_type != "nncf_model_input" and not any(edge.from_node.node_name in reached for edge in edges):
+            continue
+        reached.add(node.node_name)
+        if outgoing and all(edge.dtype.name != "FLOAT" for edge in outgoing):
             continue
         ops[node.node_name] = Op(
             name=node.node_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -10,6 +11,8 @@ from edgepack.core.types import Layout, TensorSpec
 from edgepack.recipe import InputSection, ModelSection
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from edgepack.network.model import Model
 
 
@@ -49,12 +52,15 @@ class Source(Protocol):
     def load(self, scratch: Path) -> tuple[Model, tuple[Path, ...]]:
         """The float model in evaluation mode, and the further code files that it turned out to depend on.
 
-        What `build_again` will need goes into `scratch`, an empty folder, so that a file is converted once.
+        What `builder` will need goes into `scratch`, an empty folder, so that a file is converted once.
         Raises SourceError with what is wrong and what to do, and UnsupportedError for operators that have no counterpart.
         """
 
-    def build_again(self, folder: Path) -> Model:
-        """The architecture with any values, for stages that have the values already. `folder` holds what `load` left in its scratch folder."""
+    def builder(self, folder: Path) -> Callable[[], nn.Module]:
+        """Makes fresh networks of the architecture, with any values, for stages that have the values already.
+
+        `folder` holds what `load` left in its scratch folder.
+        """
 
 
 def input_spec(section: InputSection) -> TensorSpec:

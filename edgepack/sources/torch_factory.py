@@ -65,9 +65,9 @@ class TorchFactory:
         model = self._model(network)
         return model, tuple(sorted(_code_files(self._module_file())))
 
-    def build_again(self, folder: Path) -> Model:
-        """The architecture only."""
-        return self._model(self._network())
+    def builder(self, folder: Path) -> Callable[[], nn.Module]:
+        """Calls the factory."""
+        return self._network
 
     @property
     def _factory(self) -> str:

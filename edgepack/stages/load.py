@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,6 @@ from edgepack.plan import BuildPlan, file_digests
 from edgepack.store.cache import StageCache
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from edgepack.network.model import Model
 
 _SOURCE = "source"
@@ -40,12 +38,7 @@ class Stored:
         from edgepack.network.runtime_setup import prepare
 
         prepare(threads=plan.threads, seed=plan.recipe.seed)
-        return load_model(_builder(plan, self.loaded or self.folder), self.folder)
-
-
-def _builder(plan: BuildPlan, loaded: Path) -> Callable[[], nn.Module]:
-    """Makes fresh float networks of the plan's architecture."""
-    return plan.source.build_again(loaded / _SOURCE).build
+        return load_model(plan.source.builder((self.loaded or self.folder) / _SOURCE), self.folder)
 
 
 def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:

@@ -19,7 +19,7 @@ each_file_source = pytest.mark.parametrize("name", [name for name in SOURCES.nam
 def test_a_source_loads_and_has_what_the_protocol_asks(name: str) -> None:
     source = SOURCES.load(name)
 
-    assert all(callable(getattr(source, method)) for method in ("files", "inputs", "load", "build_again"))
+    assert all(callable(getattr(source, method)) for method in ("files", "inputs", "load", "builder"))
     assert isinstance(source.abilities, Abilities)
 
 
