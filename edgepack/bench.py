@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,15 @@ _TOO_SHORT_MS = 0.02  # the call from Python costs about a microsecond: 5 % of t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchModel:
-    """A model file to measure, and the runtime that the agent opens it in."""
+    """A model file to measure, the files that lie beside it, and the runtime that the agent opens it in, with that runtime's options."""
 
     label: str
     path: Path
     sha256: str
     size_bytes: int
+    companions: tuple[Path, ...] = ()
     runtime: str = "litert"
+    runtime_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +165,8 @@ def bench(
     if not models or len({model.label for model in models}) != len(models):
         raise UsageError(f"bench: need models with different labels, got {[model.label for model in models]}")
     agent = device.put(AGENT)
-    specs = [put_spec(device, _spec(model, device.put(model.path), protocol)) for model in models]
+    remotes = [device.put(model.path, companions=model.companions) for model in models]
+    specs = [put_spec(device, _spec(model, remote, protocol)) for model, remote in zip(models, remotes, strict=True)]
     progress.start(
         f"Measuring {' and '.join(model.label for model in models)}", total=len(models) * protocol.repetitions
     )
@@ -226,6 +229,8 @@ def doubts(measurements: Sequence[Measurement], runs: Mapping[str, Sequence[Run]
         found.append(f"{threads} threads shared {usable} cores; use at most {usable}")
     if governors := sorted({report.before.governor for report in every} - {None, "performance"}, key=str):
         found.append(f"the CPU governor was '{governors[0]}', so its frequency may vary; set it to 'performance'")
+    for label, group in runs.items():
+        found += [f"{label}: {note}" for note in dict.fromkeys(n for run in group for n in run.report.execution.notes)]
     if reasons := sorted({str(report.memory.peak_not_reset) for report in every if report.memory.peak_not_reset}):
         found.append(f"peak memory could not be counted from the load on: {reasons[0]}")
     return found
@@ -277,6 +282,7 @@ def _spec(model: BenchModel, remote: str, protocol: BenchProtocol) -> AgentSpec:
     return AgentSpec(
         model=remote,
         runtime=model.runtime,
+        options=dict(model.runtime_options),
         threads=protocol.threads,
         warmup_min_iterations=protocol.warmup_min_iterations,
         warmup_min_s=protocol.warmup_min_s,

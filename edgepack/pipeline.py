@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgepack.bench import BenchModel, BenchProtocol, BenchResult
 from edgepack.bench import bench as bench_models
@@ -169,29 +169,30 @@ def bench(
     opened.verify()
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
     model = opened.model_path(_models_folder(work_folder))
-    runtime = _runtime_of(opened)
     about = opened.manifest.model
-    models = [
-        BenchModel(label="bundle", path=model, sha256=about.sha256, size_bytes=about.total_bytes, runtime=runtime)
-    ]
+    beside = [model.parent / PurePosixPath(one.path).name for one in about.companions]
+    models = [_to_measure("bundle", (model, *beside), about.sha256, opened)]
     if against_float:
         original = float_artifact(opened, work_folder=work_folder)
         if original is None:
             raise UsageError(
                 f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
             )
-        models.insert(
-            0,
-            BenchModel(
-                label="float",
-                path=original.path,
-                sha256=original.sha256,
-                size_bytes=original.size_bytes,
-                runtime=runtime,
-            ),
-        )
+        models.insert(0, _to_measure("float", (original.path, *original.companions), original.sha256, opened))
     with TRANSPORTS.load("local")() as device:
         return bench_models(models, device=device, protocol=protocol or BenchProtocol(), progress=progress or Silent())
+
+
+def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle) -> BenchModel:
+    return BenchModel(
+        label=label,
+        path=files[0],
+        companions=files[1:],
+        sha256=sha256,
+        size_bytes=sum(file.stat().st_size for file in files),
+        runtime=_runtime_of(bundle),
+        runtime_options=bundle.manifest.model.runtime_options,
+    )
 
 
 def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progress: Progress) -> tuple[Check, ...]:
@@ -208,7 +209,9 @@ def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progre
             path=artifact.path,
             sha256=artifact.sha256,
             size_bytes=artifact.size_bytes,
+            companions=artifact.companions,
             runtime=plan.target.runtime,
+            runtime_options=plan.runtime.model_dump(mode="json"),
         )
         with TRANSPORTS.load("local")() as device:
             result = bench_models(

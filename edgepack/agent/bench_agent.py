@@ -11,20 +11,24 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import sys
 import time
 from array import array
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 DEFAULTS: dict[str, Any] = {
     "model": None,  # path of the model file; the one key that has no default
     "runtime": "litert",
+    "options": None,  # of the runtime, as a target's [runtime_options]
     "threads": 1,
     "warmup_min_iterations": 10,
     "warmup_min_s": 0.0,
@@ -35,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "inputs": None,  # {input name: .npy file of shape (N, …)}, used in turn; without it one random sample
     "outputs": None,  # .npz file that gets the outputs for all N samples of `inputs`, untimed
 }
+CHANGED = "EDGEPACK_AGENT_CHANGED_PYTHON"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -42,27 +47,46 @@ class AgentError(Exception):
     """A failure that the caller is told: AgentError(kind, message)."""
 
 
-class LiteRt:
+class Runtime:
+    """What every runtime here has: `OPTIONS` with their defaults, `find`, `execution`, `signature`, `set`, `invoke`, `get`."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def python(cls, options: dict[str, Any]) -> str | None:
+        """Another interpreter that has this runtime where this one lacks it."""
+        return None
+
+
+class LiteRt(Runtime):
     """A .tflite file in ai_edge_litert, or in tflite_runtime where only that is installed."""
+
+    PACKAGES: tuple[str, ...] = ("ai_edge_litert", "tflite_runtime")
 
     @classmethod
     def find(cls) -> tuple[Any, str]:
-        """The interpreter module and its package's name. Raises AgentError when neither can be imported."""
+        """The interpreter module and its package's name. Raises AgentError when none can be imported."""
         reasons = []
-        for package in ("ai_edge_litert", "tflite_runtime"):
+        for package in cls.PACKAGES:
             try:
                 return importlib.import_module(package + ".interpreter"), package
             except ImportError as exc:
                 reasons.append(str(exc))
-        raise AgentError("runtime", "install ai-edge-litert (or tflite-runtime): " + "; ".join(reasons))
+        known = " or ".join(package.replace("_", "-") for package in cls.PACKAGES)
+        raise AgentError("runtime", f"install {known}: " + "; ".join(reasons))
 
-    def __init__(self, module: Any, path: str, threads: int) -> None:
-        try:
-            self._interpreter = module.Interpreter(model_path=path, num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as exc:
-            raise AgentError("model", f"{path}: the runtime can't open it: {exc}") from exc
+    def __init__(self, module: Any, path: str, threads: int, options: dict[str, Any]) -> None:
+        self._interpreter = module.Interpreter(model_path=path, num_threads=threads)
+        self._interpreter.allocate_tensors()
         self.invoke = self._interpreter.invoke
+
+    def execution(self) -> dict[str, Any]:
+        """Operators by the type of their first output, in which the kernels compute; a delegate's node is none."""
+        import numpy as np
+
+        names = {detail["index"]: np.dtype(detail["dtype"]).name for detail in self._interpreter.get_tensor_details()}
+        every = [details for details in self._interpreter._get_ops_details() if details["op_name"] != "DELEGATE"]
+        return _execution("CPU", [_short(names[int(details["outputs"][0])]) for details in every])
 
     def signature(self, kind: str) -> list[dict[str, Any]]:
         """The details of all 'input' or 'output' tensors in the model's order, named as its signature names them."""
@@ -81,15 +105,178 @@ class LiteRt:
         return self._interpreter.get_tensor(detail["index"])
 
 
-RUNTIMES: dict[str, Any] = {"litert": LiteRt}
+class TfliteRuntime(LiteRt):
+    """A .tflite file in tflite_runtime, never in its successor, which has another name. (`timeout_s` is for who asks.)"""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"python": None, "timeout_s": None}
+    PACKAGES = ("tflite_runtime",)
+
+    @classmethod
+    def python(cls, options: dict[str, Any]) -> str | None:
+        """On a board this Python has it. On a computer with a newer one it lives apart: as for edgepack's own runtime of that name."""
+        if importlib.util.find_spec("tflite_runtime"):
+            return None
+        beside = str(Path(sys.prefix, "tflite-runtime", "bin", "python"))
+        named = (options["python"], os.environ.get("EDGEPACK_TFLITE_RUNTIME_PYTHON"), beside)
+        return next((found for found in map(shutil.which, filter(None, named)) if found), None)
+
+
+class OnnxRuntime(Runtime):
+    """An .onnx file; `providers` in order of preference, each a name, or a name and its options."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"providers": ["CPUExecutionProvider"]}
+    ON_GPU = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+    @classmethod
+    def find(cls) -> tuple[Any, str]:
+        """The module and its package's name. Raises AgentError when it can't be imported."""
+        return _found("onnxruntime", "onnxruntime")
+
+    def __init__(self, module: Any, path: str, threads: int, options: dict[str, Any]) -> None:
+        settings = module.SessionOptions()
+        settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
+        asked = [one if isinstance(one, str) else (one[0], one[1]) for one in options["providers"]]
+        self._asked = [one if isinstance(one, str) else one[0] for one in asked]
+        here = module.get_available_providers()
+        usable = [one for one, name in zip(asked, self._asked) if name in here]  # noqa: B905 - Python 3.9
+        self._session = module.InferenceSession(path, settings, providers=usable or ["CPUExecutionProvider"])
+        self._module, self._binding = module, self._session.io_binding()
+        self._place = "cuda" if self._session.get_providers()[0] in self.ON_GPU else "cpu"
+        for node in self._session.get_outputs():
+            self._binding.bind_output(node.name, self._place)
+
+    def execution(self) -> dict[str, Any]:
+        """The provider that was asked for first among those that run; ONNX Runtime doesn't tell the types of its kernels."""
+        running = self._session.get_providers()
+        lacking = [name for name in self._asked if name not in running]
+        notes = [f"not run by {name}: this ONNX Runtime has {', '.join(running)}" for name in lacking]
+        return _execution(running[0], [], notes)
+
+    def signature(self, kind: str) -> list[dict[str, Any]]:
+        """Name, shape and dtype of all inputs or outputs in the model's order."""
+        nodes = self._session.get_inputs() if kind == "input" else self._session.get_outputs()
+        return [{"name": node.name, "shape": _fixed(node.shape), "dtype": _onnx_dtype(node.type)} for node in nodes]
+
+    def set(self, detail: dict[str, Any], value: Any) -> None:
+        if self._place == "cpu":
+            self._binding.bind_cpu_input(detail["name"], value)
+        else:
+            there = self._module.OrtValue.ortvalue_from_numpy(value, self._place, 0)
+            self._binding.bind_ortvalue_input(detail["name"], there)
+
+    def invoke(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        if self._place != "cpu":
+            self._binding.synchronize_outputs()
+
+    def get(self, detail: dict[str, Any]) -> Any:
+        names = [node.name for node in self._session.get_outputs()]
+        return self._binding.copy_outputs_to_cpu()[names.index(detail["name"])]
+
+
+class OpenVino(Runtime):
+    """An OpenVINO IR: model.xml with model.bin beside it, one stream, for latency; float parts in f32 unless told otherwise."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"device": "CPU", "inference_precision": "f32"}
+
+    @classmethod
+    def find(cls) -> tuple[Any, str]:
+        """The module and its package's name. Raises AgentError when it can't be imported."""
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would send an event on import
+        return _found("openvino", "openvino")
+
+    def __init__(self, module: Any, path: str, threads: int, options: dict[str, Any]) -> None:
+        core = module.Core()
+        self._module, self._asked, self._here = module, options["device"], list(core.available_devices)
+        there = any(name.partition(".")[0] == self._asked for name in self._here)
+        self._device = self._asked if there else "CPU"
+        precision = options["inference_precision"] if there else "f32"
+        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        if self._device == "CPU":
+            # Pinned threads of two processes would share one core and leave the others idle.
+            settings.update({"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False})
+        self._model = core.read_model(path)
+        self._compiled = core.compile_model(self._model, self._device, settings)
+        self._request = self._compiled.create_infer_request()
+
+    def execution(self) -> dict[str, Any]:
+        """The device, and executed nodes by the type of their kernels as the compiled graph tells it; inputs, outputs and constants left out."""
+        precisions = []
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info = node.get_rt_info()
+            if info["layerType"].astype(str) not in ("Input", "Output", "Const", "Constant", "Result", "Parameter"):
+                precisions.append(info["runtimePrecision"].astype(str))
+        notes = [] if self._device == self._asked else [f"not run on {self._asked}: OpenVINO finds {self._here} here"]
+        return _execution(self._device, precisions, notes)
+
+    def signature(self, kind: str) -> list[dict[str, Any]]:
+        """Index, name, shape and dtype of all inputs or outputs in the model's order."""
+        nodes = self._model.get_parameters() if kind == "input" else self._model.get_results()
+        ports = [node.output(0) if kind == "input" else node.input_value(0) for node in nodes]
+        return [
+            {
+                "index": index,
+                "name": node.get_friendly_name(),
+                "shape": _fixed([None if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]),
+                "dtype": port.get_element_type().to_dtype(),
+            }
+            for index, (node, port) in enumerate(zip(nodes, ports))  # noqa: B905 - Python 3.9
+        ]
+
+    def set(self, detail: dict[str, Any], value: Any) -> None:
+        self._request.set_input_tensor(detail["index"], self._module.Tensor(value, shared_memory=True))
+
+    def invoke(self) -> None:
+        self._request.infer(None, share_inputs=True, share_outputs=True)
+
+    def get(self, detail: dict[str, Any]) -> Any:
+        return self._request.get_output_tensor(detail["index"]).data.copy()
+
+
+RUNTIMES: dict[str, Any] = {
+    "litert": LiteRt,
+    "tflite_runtime": TfliteRuntime,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+}
+
+
+def _found(module: str, package: str) -> tuple[Any, str]:
+    try:
+        return importlib.import_module(module), package
+    except ImportError as exc:
+        raise AgentError("runtime", f"install {package}: {exc}") from exc
+
+
+def _execution(device: str, types: list[str], notes: list[str] | None = None) -> dict[str, Any]:
+    return {"device": device, "types": {name: types.count(name) for name in sorted(set(types))}, "notes": notes or []}
+
+
+def _short(dtype: str) -> str:
+    """int8 → i8, as OpenVINO writes types."""
+    return re.sub(r"^([iuf])[a-z]*(?=\d)", r"\1", dtype)
+
+
+def _onnx_dtype(kind: str) -> str:
+    """tensor(float) → float32."""
+    inner = kind[kind.find("(") + 1 : -1]
+    return {"float": "float32", "double": "float64"}.get(inner, inner)
+
+
+def _fixed(shape: Any) -> tuple[int, ...]:
+    """A shape with 1 for an open batch. Another open dimension is 0, which fits no sample, so that samples must be given."""
+    sizes = [size if isinstance(size, int) else None for size in shape]
+    return tuple((1 if axis == 0 else 0) if size is None else size for axis, size in enumerate(sizes))
 
 
 def main(argv: list[str]) -> int:
     """Answer one spec; 0 when it was measured, else 1."""
     answer_file = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a runtime prints to stdout must not end up in the JSON
     try:
-        answer = measure(read_spec(argv))
+        spec = read_spec(argv)
+        change_python(spec, argv)
+        os.dup2(2, 1)  # what a runtime prints to stdout must not end up in the JSON
+        answer = measure(spec)
     except AgentError as exc:
         answer = {"error": {"kind": exc.args[0], "message": exc.args[1]}}
     except Exception as exc:  # noqa: BLE001 - the process's border: whatever failed is told as JSON, with exit code 1
@@ -111,7 +298,19 @@ def read_spec(argv: list[str]) -> dict[str, Any]:
         raise AgentError("spec", f"unknown keys {unknown} (known: {sorted(DEFAULTS)})")
     if given.get("runtime", DEFAULTS["runtime"]) not in RUNTIMES:
         raise AgentError("spec", f"unknown runtime {given['runtime']!r} (known: {sorted(RUNTIMES)})")
-    return dict(DEFAULTS, **given)
+    known = RUNTIMES[given.get("runtime", DEFAULTS["runtime"])].OPTIONS
+    options = given.get("options") or {}
+    if unknown := sorted(set(options) - set(known)):
+        raise AgentError("spec", f"unknown options {unknown} (known: {sorted(known)})")
+    return dict(DEFAULTS, **dict(given, options=dict(known, **options)))
+
+
+def change_python(spec: dict[str, Any], argv: list[str]) -> None:
+    """Go on as another interpreter where only that has the runtime. Once: what lacks it, too, says so."""
+    python = RUNTIMES[spec["runtime"]].python(spec["options"])
+    if python is not None and len(argv) > 1 and CHANGED not in os.environ:
+        os.environ[CHANGED] = "1"
+        os.execv(python, [python, "-I", *argv])
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +328,10 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     memory: dict[str, Any] = {"before_load_bytes": _memory()[0], "peak_not_reset": not_reset}
 
     start = time.perf_counter_ns()
-    model = runtime(module, spec["model"], spec["threads"])
+    try:
+        model = runtime(module, spec["model"], spec["threads"], spec["options"])
+    except Exception as exc:  # each runtime has errors of its own
+        raise AgentError("model", f"{spec['model']}: the runtime can't open it: {exc}") from exc
     timing: dict[str, Any] = {"load_ms": (time.perf_counter_ns() - start) / 1e6}
     memory["after_load_bytes"] = _memory()[0]
     inputs = Inputs(model, spec)
@@ -143,7 +345,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     if spec["outputs"]:
         inputs.write_outputs(spec["outputs"])
     identity = {"agent": 1, "model_sha256": sha256, "threads": spec["threads"]}
-    return {**identity, **timing, **state, "memory": memory, "environment": environment}
+    told = {"memory": memory, "environment": environment, "execution": model.execution()}
+    return {**identity, **timing, **state, **told}
 
 
 def _loops(model: Any, inputs: Inputs, spec: dict[str, Any]) -> tuple[list[int], list[int], bool]:
@@ -222,7 +425,8 @@ def _load_samples(detail: dict[str, Any], path: str) -> Any:
     except (OSError, ValueError) as exc:
         raise AgentError("inputs", f"{path}: can't be read: {exc}") from exc
     shape, dtype = tuple(int(size) for size in detail["shape"]), np.dtype(detail["dtype"])
-    if samples.shape[1:] != shape[1:] or samples.dtype != dtype or not len(samples) or shape[0] != 1:
+    fits = samples.ndim == len(shape) and all(b in (0, a) for a, b in zip(samples.shape[1:], shape[1:]))  # noqa: B905
+    if not fits or samples.dtype != dtype or not len(samples) or shape[0] != 1:
         found = f"{samples.dtype} {samples.shape}"
         raise AgentError("inputs", f"{path}: has {found}; the model takes {dtype} {shape}, one at a time")
     return samples[:, None]
@@ -233,6 +437,8 @@ def _random_sample(generator: Any, detail: dict[str, Any]) -> Any:
     import numpy as np
 
     shape, dtype = (1, *(int(size) for size in detail["shape"])), np.dtype(detail["dtype"])
+    if 0 in shape:
+        raise AgentError("inputs", f"input {detail['name']!r} has open dimensions: give samples for it")
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
     if dtype.kind not in "iub":

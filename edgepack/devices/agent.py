@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -25,6 +26,7 @@ class AgentSpec:
 
     model: str
     runtime: str = "litert"
+    options: Mapping[str, Any] | None = None
     threads: int = 1
     warmup_min_iterations: int = 10
     warmup_min_s: float = 0.0
@@ -82,6 +84,15 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What ran, as the runtime tells it: the device or provider, operators by the type they compute in, what differs from what was asked."""
+
+    device: str
+    types: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReport:
     """What one process measured: every sample of one inference in nanoseconds, warm-up apart, first inference apart."""
 
@@ -95,6 +106,7 @@ class AgentReport:
     stopped_early: bool
     memory: MemoryUse
     environment: Environment
+    execution: Execution
     before: DeviceState
     after: DeviceState
 

@@ -29,17 +29,19 @@ class LocalTransport:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="edgepack-device-"))
-        self._files = 0
+        self._puts = 0
 
     def describe(self) -> DeviceName:
         return DeviceName(transport="local", name="this machine")
 
-    def put(self, local: Path) -> str:
-        self._files += 1
-        remote = self._folder / f"{self._files:03d}-{local.name}"
-        with out_of_space_is_clear(remote):
-            shutil.copyfile(local, remote)
-        return str(remote)
+    def put(self, local: Path, *, companions: Sequence[Path] = ()) -> str:
+        self._puts += 1
+        folder = self._folder / f"{self._puts:03d}"
+        folder.mkdir()
+        for file in (local, *companions):
+            with out_of_space_is_clear(folder / file.name):
+                shutil.copyfile(file, folder / file.name)
+        return str(folder / local.name)
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
         command = [sys.executable if argv[0] == "python" else argv[0], *argv[1:]]

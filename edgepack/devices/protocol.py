@@ -34,8 +34,8 @@ class Transport(Protocol):
 
     def describe(self) -> DeviceName: ...
 
-    def put(self, local: Path) -> str:
-        """Copy a file to the device; its path there. Files put later never replace it."""
+    def put(self, local: Path, *, companions: Sequence[Path] = ()) -> str:
+        """Copy a file to the device, and others to lie beside it, all under their own names; its path there. Files put later never replace it."""
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
         """Run a command in the private folder; 'python' as its first word means the device's Python.

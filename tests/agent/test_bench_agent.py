@@ -4,8 +4,10 @@ import ast
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 import pytest
 
 import edgepack
+from edgepack.core.errors import EnvironmentProblem
+from edgepack.runtimes import RUNTIMES
+from edgepack.runtimes.tflite_runtime import TfliteRuntime
 
 AGENT = Path(edgepack.__file__).parent / "agent" / "bench_agent.py"
 
@@ -163,6 +168,161 @@ def test_the_spec_may_come_on_stdin(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, AGENT], input='{"model": 1}', capture_output=True, text=True, cwd=tmp_path)
 
     assert json.loads(done.stdout)["error"]["kind"] == "spec"
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """int8 codes 'image' (1, 4) → 'codes' int8 (1, 3) and 'real' float32 (1, 3), by a matrix of 2 in float."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    scale, zero = numpy_helper.from_array(np.float32(0.5), "scale"), numpy_helper.from_array(np.int8(3), "zero")
+    weight = numpy_helper.from_array(np.full((4, 3), 2, np.float32), "weight")
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["image", "scale", "zero"], ["x"]),
+            helper.make_node("MatMul", ["x", "weight"], ["real"]),
+            helper.make_node("QuantizeLinear", ["real", "scale", "zero"], ["codes"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.INT8, [1, 4])],
+        [
+            helper.make_tensor_value_info("codes", TensorProto.INT8, [1, 3]),
+            helper.make_tensor_value_info("real", TensorProto.FLOAT, [1, 3]),
+        ],
+        [scale, zero, weight],
+    )
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ir_file(onnx_file: Path) -> Path:
+    """The same network as an OpenVINO IR."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    path = onnx_file.with_name("tiny.xml")
+    model = openvino.Core().read_model(onnx_file)
+    for node, name in zip(model.get_results(), ("codes", "real"), strict=True):
+        node.set_friendly_name(name)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_codes_go_in_by_name_and_both_outputs_come_out(
+    runtime: str, onnx_file: Path, ir_file: Path, tmp_path: Path
+) -> None:
+    model = {"onnxruntime": onnx_file, "openvino": ir_file}[runtime]
+    codes = np.array([[3, 3, 3, 5], [3, 1, 3, 3], [-128, 127, 3, 3]], np.int8)
+    np.save(tmp_path / "in.npy", codes)
+    inputs = {"image": str(tmp_path / "in.npy")}
+    spec = {"model": str(model), "runtime": runtime, "inputs": inputs, "outputs": str(tmp_path / "out.npz")}
+
+    code, answer, _ = ask({**spec, "iterations_min": 5, "duration_min_s": 0}, tmp_path)
+
+    assert code == 0, answer
+    assert len(answer["samples_ns"]) == 5
+    assert answer["environment"]["runtime"] == runtime
+    assert answer["environment"]["runtime_version"] == version(runtime)
+    with np.load(tmp_path / "out.npz") as outputs:
+        real = ((codes.astype(np.float32) - 3) * 0.5).sum(1, keepdims=True) * 2 * np.ones((1, 3), np.float32)
+        np.testing.assert_array_equal(outputs["real"], real)
+        np.testing.assert_array_equal(outputs["codes"], np.clip(real / 0.5 + 3, -128, 127).astype(np.int8))
+
+
+def test_each_runtime_tells_what_ran(tiny_tflite: Path, onnx_file: Path, ir_file: Path, tmp_path: Path) -> None:
+    told = {}
+    for runtime, model in (("litert", tiny_tflite), ("onnxruntime", onnx_file), ("openvino", ir_file)):
+        code, answer, _ = ask({"model": str(model), "runtime": runtime, "duration_min_s": 0}, tmp_path)
+        assert code == 0, answer
+        told[runtime] = answer["execution"]
+
+    assert told["litert"]["types"].keys() == {"f32"}
+    assert told["onnxruntime"] == {"device": "CPUExecutionProvider", "types": {}, "notes": []}
+    assert told["openvino"]["device"] == "CPU"
+    assert told["openvino"]["types"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "note"),
+    [
+        ("onnxruntime", {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}, "CUDAExecutionProvider"),
+        ("openvino", {"device": "NPU"}, "NPU"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told(
+    runtime: str, options: dict[str, Any], note: str, onnx_file: Path, ir_file: Path, tmp_path: Path
+) -> None:
+    model = {"onnxruntime": onnx_file, "openvino": ir_file}[runtime]
+
+    code, answer, _ = ask({"model": str(model), "runtime": runtime, "options": options, "duration_min_s": 0}, tmp_path)
+
+    assert code == 0, answer
+    execution = answer["execution"]
+    if note not in execution["device"]:  # a machine that has one measures there
+        assert len(execution["notes"]) == 1
+        assert note in execution["notes"][0]
+
+
+def test_an_unknown_option_is_refused_with_the_known_ones(onnx_file: Path, tmp_path: Path) -> None:
+    spec = {"model": str(onnx_file), "runtime": "onnxruntime", "options": {"provider": []}}
+
+    kind, message = failure(spec, tmp_path)
+
+    assert kind == "spec"
+    assert "providers" in message
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+def test_a_damaged_model_is_told_by_every_runtime(runtime: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.xml").write_bytes(b"not a model" * 100)
+
+    assert failure({"model": str(tmp_path / "bad.xml"), "runtime": runtime}, tmp_path)[0] == "model"
+
+
+def test_the_old_runtime_is_measured_in_its_own_python(tiny_tflite: Path, tmp_path: Path) -> None:
+    try:
+        old = TfliteRuntime()
+        installed = old.version()
+    except EnvironmentProblem as exc:
+        pytest.skip(str(exc))
+
+    code, answer, _ = ask(
+        {"model": str(tiny_tflite), "runtime": "tflite_runtime", "options": old.model_dump(), "duration_min_s": 0},
+        tmp_path,
+    )
+
+    assert code == 0, answer
+    assert answer["environment"]["runtime_version"] == installed
+    assert answer["environment"]["numpy"].startswith("1.")
+
+
+def test_without_the_old_runtime_it_says_what_to_install(tiny_tflite: Path, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"]}
+
+    for options in ({}, {"python": sys.executable}):  # here it isn't, either; that is tried once
+        code, answer, _ = ask(
+            {"model": str(tiny_tflite), "runtime": "tflite_runtime", "options": options},
+            tmp_path,
+            "-S",
+            env=environment | {"EDGEPACK_TFLITE_RUNTIME_PYTHON": ""},
+        )
+
+        assert code == 1
+        assert answer["error"]["kind"] == "runtime"
+        assert "install tflite-runtime" in answer["error"]["message"]
+
+
+def test_the_agent_knows_every_runtime_and_its_options() -> None:
+    """What a target's [runtime_options] may say is what the agent is told."""
+    agent = runpy.run_path(str(AGENT))
+
+    assert set(RUNTIMES) <= set(agent["RUNTIMES"])
+    for name in RUNTIMES:
+        assert set(RUNTIMES.load(name).model_fields) == set(agent["RUNTIMES"][name].OPTIONS), name
 
 
 def bare_python(folder: Path, *packages: str) -> dict[str, str]:

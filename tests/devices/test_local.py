@@ -35,6 +35,18 @@ def test_the_table_names_it() -> None:
         assert device.describe().transport == "local"
 
 
+def test_companions_lie_beside_their_file_under_their_own_names(tmp_path: Path) -> None:
+    """OpenVINO looks for model.bin beside model.xml."""
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).write_text(name)
+
+    with LocalTransport() as device:
+        remote = Path(device.put(tmp_path / "model.xml", companions=[tmp_path / "model.bin"]))
+
+        assert remote.name == "model.xml"
+        assert remote.with_name("model.bin").read_text() == "model.bin"
+
+
 def test_files_travel_to_the_private_folder_and_back(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
 
