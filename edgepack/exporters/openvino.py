@@ -1,0 +1,83 @@
+"""OpenVINO IR (model.xml and model.bin): the program with its quantizers is converted, and int8 weights take the place of float ones.
+
+OpenVINO states an activation's grid as a FakeQuantize node with the ends of its range, and weights as int8 constants with their
+scales; the plugin of a device makes integer kernels of both when it compiles the file. So nothing is calibrated or rounded anew here: the
+ranges are those of the trained grid, the constants are the trained codes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.core.chatter import chatter_to
+from edgepack.core.section import Section
+from edgepack.core.types import Progress, Samples
+from edgepack.exporters.protocol import Exported, ExportOptions
+
+if TYPE_CHECKING:
+    from edgepack.network.grid import Grid
+    from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
+
+FORMAT = "openvino"
+
+
+class OpenVINOExporter(Section):
+    """Writes `model.xml` with `model.bin` and, for comparison, `float.xml` with `float.bin`; the library's chatter goes to `export.log`."""
+
+    options: ExportOptions = ExportOptions()
+
+    def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
+        """Write the files; see the module's description for how. `probe` is not needed: nodes are found by name."""
+        from edgepack.exporters.openvino_grid import impose
+        from edgepack.exporters.openvino_ir import convert, save
+
+        progress.start("Converting to OpenVINO")
+        path = folder / "model.xml"
+        with chatter_to(folder / "export.log"):
+            float_path = self._write_float(model, folder / "float.xml")
+            program, network = convert(model, self.options)
+            imposed = impose(network, program, model, io_dtype=self.options.io_dtype)
+            to_float16 = self.options.float_dtype == "float16" and not program.quantized
+            save(network, path, named=imposed.tensors.keys(), to_float16=to_float16)
+        progress.done(f"{len(imposed.tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
+        return Exported(
+            path=path,
+            companions=(path.with_suffix(".bin"),),
+            float_path=float_path,
+            format=FORMAT,
+            tensors=imposed.tensors,
+            notes=imposed.notes,
+        )
+
+    def check(
+        self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
+    ) -> Exported:
+        """Convert the float model; with `constraints`, lay the integer graph out on a grid with made-up ranges and compile it."""
+        progress.start("Checking that the target can take the model")
+        path = folder / "float.xml"
+        with chatter_to(folder / "export.log"):
+            self._write_float(model, path)
+            if constraints is not None:
+                self._lay_out(model, constraints)
+        progress.done()
+        return Exported(path=path, companions=(path.with_suffix(".bin"),), float_path=path, format=FORMAT)
+
+    def _write_float(self, model: Model, path: Path) -> Path:
+        from edgepack.exporters.openvino_ir import convert, save
+
+        _, network = convert(model, self.options, quantizers=False)
+        save(network, path)
+        return path
+
+    def _lay_out(self, model: Model, constraints: NumericConstraints) -> None:
+        from edgepack.exporters.openvino_grid import impose
+        from edgepack.exporters.openvino_ir import compile_for_cpu, convert
+        from edgepack.network.grid import made_up_grid, trace
+
+        network = model.build().eval()
+        made_up: Grid = made_up_grid(network, trace(network, model.example()), constraints)
+        program, laid_out = convert(model, self.options, made_up=made_up)
+        impose(laid_out, program, model, io_dtype=self.options.io_dtype)
+        compile_for_cpu(laid_out)

@@ -1,0 +1,172 @@
+"""The trained grid in an openvino.Model: FakeQuantize nodes by operation, int8 constants with their scales, codes at the borders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from edgepack.core.errors import StageError
+from edgepack.core.types import Array, QuantParams
+from edgepack.network.fold import Layer, Program
+from edgepack.network.model import Model
+
+_LEVELS = 256
+_QUANTIZER = re.compile(r"^quantize_per_tensor(?:_(\d+))?/")
+_TOLERANCE = 1e-5  # relative: the converter computes the ends of a range in float32
+_MOVES_VALUES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "StridedSlice", "Gather", "Split"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imposed:
+    """The tensors that have a grid: IR node name → operation of the network and grid; and what differs from the network."""
+
+    tensors: Mapping[str, tuple[str, QuantParams]]
+    notes: tuple[str, ...]
+
+
+def impose(network: Any, program: Program, model: Model, *, io_dtype: Literal["int8", "float32"]) -> Imposed:
+    """Name the grids, write their exact ends, and replace float weights by their codes. Edits `network`.
+
+    Raises StageError where a quantizer or a layer of the program is not in the converted model.
+    """
+    if not program.quantized:
+        return Imposed(tensors={}, notes=())
+    tensors, notes = _impose_activations(network, program)
+    _impose_weights(network, program.layers)
+    if io_dtype == "int8":
+        for parameter in network.get_parameters():
+            _take_codes(network, parameter, tensors)
+        for result in network.get_results():
+            _give_codes(result, tensors)
+    network.validate_nodes_and_infer_types()
+    return Imposed(tensors=tensors, notes=tuple(notes))
+
+
+def _impose_activations(network: Any, program: Program) -> tuple[dict[str, tuple[str, QuantParams]], list[str]]:
+    """Each FakeQuantize gets the name of its operation and the exact ends of its range."""
+    borders = {node.get_friendly_name() for node in (*network.get_parameters(), *network.get_results())}
+    tensors: dict[str, tuple[str, QuantParams]] = {}
+    missing = dict.fromkeys(program.quantizers)
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        matched = _QUANTIZER.match(node.get_friendly_name())
+        if matched is None:
+            raise StageError(f"the converter made a FakeQuantize '{node.get_friendly_name()}' of its own")
+        operation = program.quantizers[int(matched[1] or 0)]
+        params = program.activations[operation]
+        _write_range(node, params, operation)
+        name = f"{operation}/grid" if operation in borders else operation
+        node.set_friendly_name(name)
+        tensors[name] = (operation, params)
+        missing.pop(operation, None)
+    if missing:
+        raise StageError(f"OpenVINO's converter dropped the grid of {', '.join(missing)}")
+    return tensors, []
+
+
+def _write_range(node: Any, params: QuantParams, operation: str) -> None:
+    """Two constants for the four ends: a FakeQuantize gives back the range that it takes."""
+    from openvino import opset13 as ops
+
+    ends = _ends(params)
+    written = np.concatenate([np.ravel(node.input_value(port).get_node().data) for port in (1, 2, 3, 4)])
+    if written.size != 4 or not np.allclose(written, (*ends, *ends), rtol=_TOLERANCE, atol=_TOLERANCE * params.step):
+        raise StageError(f"{operation}: OpenVINO's converter changed its range from {ends} to {written.tolist()}")
+    constants = [ops.constant(np.float32(end)) for end in ends]
+    for port in (1, 2, 3, 4):
+        node.input(port).replace_source_output(constants[(port - 1) % 2].output(0))
+
+
+def _ends(params: QuantParams) -> tuple[float, float]:
+    """The real values of codes -128 and 127."""
+    scale, zero_point = params.scale[0], params.zero_point[0]
+    return scale * (-128 - zero_point), scale * (127 - zero_point)
+
+
+def _impose_weights(network: Any, layers: tuple[Layer, ...]) -> None:
+    """Weights become int8 constants → Convert → Multiply by the scales. A layer is found by its float values, which no reshape changes."""
+    from openvino import opset13 as ops
+
+    by_values = {layer.weight.tobytes(): layer for layer in layers if layer.codes is not None}
+    missing = dict.fromkeys(by_values)
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "f32":
+            continue
+        values = np.ascontiguousarray(node.data).tobytes()
+        layer = by_values.get(values)
+        if layer is None or layer.codes is None:
+            continue
+        codes = ops.constant(np.ascontiguousarray(layer.codes.reshape(node.data.shape)))
+        scale = ops.constant(_scales(layer, node.data.shape))
+        weight = ops.multiply(ops.convert(codes, np.float32), scale)
+        for target in node.output(0).get_target_inputs():
+            target.replace_source_output(weight.output(0))
+        missing.pop(values, None)
+    if missing:
+        names = ", ".join(by_values[values].name for values in missing)
+        raise StageError(f"OpenVINO's converter changed the weights of {names}, so the trained codes can't be written")
+
+
+def _scales(layer: Layer, shape: tuple[int, ...]) -> Array:
+    """The scales as they multiply a weight of some shape, with 1 wherever they are the same."""
+    assert layer.params is not None
+    scale = np.array(layer.params.scale, np.float32)
+    if scale.size > 1:
+        scale = scale.reshape([-1 if d == (layer.params.axis or 0) else 1 for d in range(layer.weight.ndim)])
+    full: Array = np.broadcast_to(scale, layer.weight.shape).reshape(shape)
+    for axis in range(full.ndim):
+        first = full.take([0], axis=axis)
+        full = first if (full == first).all() else full
+    return np.ascontiguousarray(full)
+
+
+def _take_codes(network: Any, parameter: Any, tensors: Mapping[str, tuple[str, QuantParams]]) -> None:
+    """Turn a float input that has a grid into one of int8 codes: Parameter → Convert → Subtract → Multiply."""
+    from openvino import Type
+    from openvino import opset13 as ops
+
+    users = list(parameter.output(0).get_target_inputs())
+    params = _grid_below(users, tensors)
+    if params is None:
+        return
+    parameter.set_element_type(Type.i8)
+    parameter.validate_and_infer_types()
+    real = ops.convert(parameter, np.float32)
+    if params.zero_point[0] != 0:
+        real = ops.subtract(real, ops.constant(np.float32(params.zero_point[0])))
+    real = ops.multiply(real, ops.constant(np.float32(params.scale[0])))
+    for user in users:
+        user.replace_source_output(real.output(0))
+
+
+def _grid_below(users: list[Any], tensors: Mapping[str, tuple[str, QuantParams]]) -> QuantParams | None:
+    """The one grid that all users of a tensor read it on, where there is one."""
+    found: set[QuantParams | None] = set()
+    for user in users:
+        node = user.get_node()
+        if node.get_type_name() in _MOVES_VALUES:
+            found.add(_grid_below([t for output in node.outputs() for t in output.get_target_inputs()], tensors))
+        else:
+            name = node.get_friendly_name()
+            found.add(tensors[name][1] if node.get_type_name() == "FakeQuantize" and name in tensors else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def _give_codes(result: Any, tensors: Mapping[str, tuple[str, QuantParams]]) -> None:
+    """Turn a float output that has a grid into one of int8 codes: FakeQuantize from real values to codes → Convert → Result."""
+    from openvino import opset13 as ops
+
+    source = result.input_value(0)
+    node = source.get_node()
+    while node.get_type_name() in _MOVES_VALUES:
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "FakeQuantize" or node.get_friendly_name() not in tensors:
+        return
+    ends = [*_ends(tensors[node.get_friendly_name()][1]), -128.0, 127.0]
+    codes = ops.fake_quantize(source, *(ops.constant(np.float32(end)) for end in ends), levels=_LEVELS)
+    result.input(0).replace_source_output(ops.convert(codes, np.int8).output(0))
