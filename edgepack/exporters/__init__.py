@@ -5,4 +5,10 @@ from __future__ import annotations
 from edgepack.core.registry import Registry
 from edgepack.exporters.protocol import Exporter
 
-EXPORTERS: Registry[type[Exporter]] = Registry("exporter", {"litert": "edgepack.exporters.litert:LiteRTExporter"})
+EXPORTERS: Registry[type[Exporter]] = Registry(
+    "exporter",
+    {
+        "litert": "edgepack.exporters.litert:LiteRTExporter",
+        "openvino": "edgepack.exporters.openvino:OpenVINOExporter",
+    },
+)

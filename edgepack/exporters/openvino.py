@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from edgepack.core.chatter import chatter_to
 from edgepack.core.section import Section
 from edgepack.core.types import Progress, Samples
@@ -27,6 +29,10 @@ class OpenVINOExporter(Section):
     """Writes `model.xml` with `model.bin` and, for comparison, `float.xml` with `float.bin`; the library's chatter goes to `export.log`."""
 
     options: ExportOptions = ExportOptions()
+    exact_sums: bool = Field(
+        default=True,
+        description="Residual sums are rounded as trained, also where OpenVINO on a CPU would leave one rounding out.",
+    )
 
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
         """Write the files; see the module's description for how. `probe` is not needed: nodes are found by name."""
@@ -38,17 +44,16 @@ class OpenVINOExporter(Section):
         with chatter_to(folder / "export.log"):
             float_path = self._write_float(model, folder / "float.xml")
             program, network = convert(model, self.options)
-            imposed = impose(network, program, model, io_dtype=self.options.io_dtype)
+            tensors = impose(network, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
             to_float16 = self.options.float_dtype == "float16" and not program.quantized
-            save(network, path, named=imposed.tensors.keys(), to_float16=to_float16)
-        progress.done(f"{len(imposed.tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
+            save(network, path, named=tensors.keys(), to_float16=to_float16)
+        progress.done(f"{len(tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
         return Exported(
             path=path,
             companions=(path.with_suffix(".bin"),),
             float_path=float_path,
             format=FORMAT,
-            tensors=imposed.tensors,
-            notes=imposed.notes,
+            tensors=tensors,
         )
 
     def check(
@@ -79,5 +84,5 @@ class OpenVINOExporter(Section):
         network = model.build().eval()
         made_up: Grid = made_up_grid(network, trace(network, model.example()), constraints)
         program, laid_out = convert(model, self.options, made_up=made_up)
-        impose(laid_out, program, model, io_dtype=self.options.io_dtype)
+        impose(laid_out, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
         compile_for_cpu(laid_out)

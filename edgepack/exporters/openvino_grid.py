@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,44 +10,38 @@ import numpy as np
 from edgepack.core.errors import StageError
 from edgepack.core.types import Array, QuantParams
 from edgepack.network.fold import Layer, Program
-from edgepack.network.model import Model
 
+Tensors = dict[str, tuple[str, QuantParams]]  # name of an IR node → operation of the network, its grid
 _LEVELS = 256
 _QUANTIZER = re.compile(r"^quantize_per_tensor(?:_(\d+))?/")
 _TOLERANCE = 1e-5  # relative: the converter computes the ends of a range in float32
 _MOVES_VALUES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "StridedSlice", "Gather", "Split"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imposed:
-    """The tensors that have a grid: IR node name → operation of the network and grid; and what differs from the network."""
-
-    tensors: Mapping[str, tuple[str, QuantParams]]
-    notes: tuple[str, ...]
-
-
-def impose(network: Any, program: Program, model: Model, *, io_dtype: Literal["int8", "float32"]) -> Imposed:
+def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32"], exact_sums: bool) -> Tensors:
     """Name the grids, write their exact ends, and replace float weights by their codes. Edits `network`.
 
-    Raises StageError where a quantizer or a layer of the program is not in the converted model.
+    `exact_sums` keeps the CPU from leaving out a rounding (`_keep_rounding`). Raises StageError where a quantizer or a layer of the program is not in the converted model.
     """
     if not program.quantized:
-        return Imposed(tensors={}, notes=())
-    tensors, notes = _impose_activations(network, program)
+        return {}
+    tensors = _impose_activations(network, program)
     _impose_weights(network, program.layers)
+    if exact_sums:
+        _keep_rounding(network)
     if io_dtype == "int8":
         for parameter in network.get_parameters():
             _take_codes(network, parameter, tensors)
         for result in network.get_results():
             _give_codes(result, tensors)
     network.validate_nodes_and_infer_types()
-    return Imposed(tensors=tensors, notes=tuple(notes))
+    return tensors
 
 
-def _impose_activations(network: Any, program: Program) -> tuple[dict[str, tuple[str, QuantParams]], list[str]]:
+def _impose_activations(network: Any, program: Program) -> Tensors:
     """Each FakeQuantize gets the name of its operation and the exact ends of its range."""
     borders = {node.get_friendly_name() for node in (*network.get_parameters(), *network.get_results())}
-    tensors: dict[str, tuple[str, QuantParams]] = {}
+    tensors: Tensors = {}
     missing = dict.fromkeys(program.quantizers)
     for node in network.get_ordered_ops():
         if node.get_type_name() != "FakeQuantize":
@@ -66,7 +58,28 @@ def _impose_activations(network: Any, program: Program) -> tuple[dict[str, tuple
         missing.pop(operation, None)
     if missing:
         raise StageError(f"OpenVINO's converter dropped the grid of {', '.join(missing)}")
-    return tensors, []
+    return tensors
+
+
+def _keep_rounding(network: Any) -> None:
+    """Put a PRelu of slope 1, which changes nothing, before the grid of a convolution whose output is only added to something.
+
+    The CPU plugin computes convolution, grid, sum and the sum's grid as one kernel, and when the first grid comes right after the convolution it
+    doesn't round it ("drop rounding one special residual pattern", intel_cpu/src/nodes/conv.cpp, 2026.4): one code in six of the sum then
+    differs by 1 from what was trained. Something in between keeps the rounding, and costs no time that could be measured.
+    """
+    from openvino import opset13 as ops
+
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        users = [target.get_node().get_type_name() for target in node.output(0).get_target_inputs()]
+        made_by = node.input_value(0).get_node()
+        if made_by.get_type_name() == "Add":  # the bias
+            made_by = made_by.input_value(0).get_node()
+        if users == ["Add"] and made_by.get_type_name() in ("Convolution", "GroupConvolution"):
+            same = ops.prelu(node.input_value(0), ops.constant(np.array([1.0], np.float32)))
+            node.input(0).replace_source_output(same.output(0))
 
 
 def _write_range(node: Any, params: QuantParams, operation: str) -> None:
@@ -125,7 +138,7 @@ def _scales(layer: Layer, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(full)
 
 
-def _take_codes(network: Any, parameter: Any, tensors: Mapping[str, tuple[str, QuantParams]]) -> None:
+def _take_codes(network: Any, parameter: Any, tensors: Tensors) -> None:
     """Turn a float input that has a grid into one of int8 codes: Parameter → Convert → Subtract → Multiply."""
     from openvino import Type
     from openvino import opset13 as ops
@@ -144,7 +157,7 @@ def _take_codes(network: Any, parameter: Any, tensors: Mapping[str, tuple[str, Q
         user.replace_source_output(real.output(0))
 
 
-def _grid_below(users: list[Any], tensors: Mapping[str, tuple[str, QuantParams]]) -> QuantParams | None:
+def _grid_below(users: list[Any], tensors: Tensors) -> QuantParams | None:
     """The one grid that all users of a tensor read it on, where there is one."""
     found: set[QuantParams | None] = set()
     for user in users:
@@ -157,7 +170,7 @@ def _grid_below(users: list[Any], tensors: Mapping[str, tuple[str, QuantParams]]
     return found.pop() if len(found) == 1 else None
 
 
-def _give_codes(result: Any, tensors: Mapping[str, tuple[str, QuantParams]]) -> None:
+def _give_codes(result: Any, tensors: Tensors) -> None:
     """Turn a float output that has a grid into one of int8 codes: FakeQuantize from real values to codes → Convert → Result."""
     from openvino import opset13 as ops
 
@@ -169,4 +182,6 @@ def _give_codes(result: Any, tensors: Mapping[str, tuple[str, QuantParams]]) -> 
         return
     ends = [*_ends(tensors[node.get_friendly_name()][1]), -128.0, 127.0]
     codes = ops.fake_quantize(source, *(ops.constant(np.float32(end)) for end in ends), levels=_LEVELS)
-    result.input(0).replace_source_output(ops.convert(codes, np.int8).output(0))
+    given = ops.convert(codes, np.int8)
+    given.set_friendly_name(f"{result.get_friendly_name()}/codes")
+    result.input(0).replace_source_output(given.output(0))

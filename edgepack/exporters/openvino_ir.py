@@ -12,7 +12,7 @@ import torch
 
 from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.exporters.protocol import ExportOptions
-from edgepack.network.fold import Program, batch_shapes, program_of, take_nhwc
+from edgepack.network.fold import Program, batch_shapes, program_of
 from edgepack.network.model import Model
 
 if TYPE_CHECKING:
@@ -32,23 +32,21 @@ def convert(
     import openvino
 
     program = program_of(model, quantizers=quantizers, dynamic_batch=options.dynamic_batch, made_up=made_up)
-    turned = tuple(options.nhwc_inputs and spec.layout == "NCHW" for spec in model.inputs)
-    examples = model.example(2) if options.dynamic_batch else model.example()
-    take_nhwc(program.module, turned)
-    examples = tuple(
-        x.permute(0, 2, 3, 1).contiguous() if turn else x for x, turn in zip(examples, turned, strict=True)
-    )
     program.module.training = False  # an exported program is always in evaluation mode, and refuses .eval()
-    exported = torch.export.export(
-        program.module, examples, dynamic_shapes=batch_shapes(model) if options.dynamic_batch else None
-    )
+    shapes = batch_shapes(model) if options.dynamic_batch else None
+    examples = model.example(2) if options.dynamic_batch else model.example()
+    exported = torch.export.export(program.module, examples, dynamic_shapes=shapes)
     try:
         network = openvino.convert_model(exported)
     except Exception as exc:
         raise UnsupportedError(f"OpenVINO can't take this model: {_reason(exc, program.module)}") from exc
     _name_borders(network, model)
     batch = -1 if options.dynamic_batch else 1
-    network.reshape({spec.name: [batch, *x.shape[1:]] for spec, x in zip(model.inputs, examples, strict=True)})
+    network.reshape({spec.name: [batch, *spec.shape[1:]] for spec in model.inputs})
+    for parameter, spec in zip(network.get_parameters(), model.inputs, strict=True):
+        if options.nhwc_inputs and spec.layout == "NCHW":
+            _take_nhwc(parameter)
+    network.validate_nodes_and_infer_types()
     return program, network
 
 
@@ -87,11 +85,28 @@ def _name_borders(network: Any, model: Model) -> None:
             port.get_tensor().set_names({spec.name})
 
 
+def _take_nhwc(parameter: Any) -> None:
+    """Turn an NCHW input into an NHWC one. (Before the conversion, OpenVINO would pull the transposition through the input's grid.)"""
+    from openvino import PartialShape
+    from openvino import opset13 as ops
+
+    users = parameter.output(0).get_target_inputs()
+    n, c, h, w = parameter.get_partial_shape()
+    parameter.set_partial_shape(PartialShape([n, h, w, c]))
+    parameter.validate_and_infer_types()
+    turned = ops.transpose(parameter, ops.constant([0, 3, 1, 2]))
+    for user in users:
+        user.replace_source_output(turned.output(0))
+
+
 def _name_everything(network: Any, named: Collection[str]) -> None:
     """Names without the numbers that OpenVINO counts through a process, each once."""
     borders = [node.get_friendly_name() for node in (*network.get_parameters(), *network.get_results())]
     taken = Counter((*borders, *named))
     for node in network.get_ordered_ops():
+        info = node.get_rt_info()
+        for key in [key for key in info.keys() if key.startswith("fused_names")]:  # noqa: SIM118  # an RTMap is no dict
+            del info[key]
         name, kind = node.get_friendly_name(), node.get_type_name()
         if kind in ("Parameter", "Result") or name in named:
             continue

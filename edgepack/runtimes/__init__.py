@@ -10,6 +10,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
     {
         "litert": "edgepack.runtimes.litert:LiteRT",
+        "openvino": "edgepack.runtimes.openvino:OpenVINO",
         "tflite_runtime": "edgepack.runtimes.tflite_runtime:TfliteRuntime",
     },
 )

@@ -37,7 +37,7 @@ class Graph:
             if node.get_type_name() == "Parameter" or is_fed:
                 self._position[node.get_name()] = len(self.live)
                 self.live.append(node)
-        self._border: set[str] = set()
+        self._border = {node.get_name() for node in self.live if _changes_nothing(node)}
         self.input_grids = [self._input_grid(parameter) for parameter in model.get_parameters()]
         self.output_grids = [self._output_grid(result) for result in model.get_results()]
 
@@ -76,10 +76,10 @@ class Graph:
             return False
         source = node.input_value(0)
         made_by = source.get_node()
-        if made_by.get_name() in self._border:
+        if made_by.get_name() in self._border and not _changes_nothing(made_by):
             return True  # codes that came in: they are on this grid already
         alone = len(source.get_target_inputs()) == 1
-        while made_by.get_type_name() in _MOVES_VALUES:
+        while made_by.get_type_name() in _MOVES_VALUES or _changes_nothing(made_by):
             made_by = made_by.input_value(0).get_node()
         return alone and made_by.get_type_name() not in ("Parameter", "FakeQuantize")
 
@@ -95,6 +95,8 @@ class Graph:
     def _written(self, value: Any) -> str:
         """The name of the tensor that stands for a value: behind the FakeQuantize that is fused into its node."""
         users = [target.get_node() for target in value.get_target_inputs()]
+        if len(users) == 1 and _changes_nothing(users[0]):
+            return self._written(users[0].output(0))
         if len(users) == 1 and self._is_fused_grid(users[0]):
             return name_of(users[0].output(0))
         return name_of(value)
@@ -176,13 +178,20 @@ def execution_types(compiled: Any) -> tuple[dict[str, int], tuple[str, ...]]:
         counts[precision] += 1
         layers = [name for name in info["originalLayersNames"].astype(str).split(",") if name]
         if kind == "Subgraph" and any("MatMul" in name for name in layers):
-            untold.append(f"'{layers[-1]}' is a whole chain of layers in one kernel, whose inner types OpenVINO doesn't tell")
+            untold.append(
+                f"'{layers[-1]}' is a whole chain of layers in one kernel, whose inner types OpenVINO doesn't tell"
+            )
         elif precision in _FLOATS:
             in_float.append(f"{kind} '{layers[-1]}'" if layers else kind)
     if in_float and set(counts) & set(_CODES):
         more = f" and {len(in_float) - _NAMED} more" if len(in_float) > _NAMED else ""
         untold.insert(0, f"computed in float: {', '.join(in_float[:_NAMED])}{more}")
     return dict(sorted(counts.items())), tuple(untold)
+
+
+def _changes_nothing(node: Any) -> bool:
+    """The PRelu of slope 1 with which the exporter keeps a rounding."""
+    return node.get_type_name() == "PRelu" and _constant(node, 1) == 1.0
 
 
 def _sources(node: Any) -> list[Any]:

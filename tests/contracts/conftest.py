@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_project import PTQ, Project
 
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.runtimes import RUNTIMES
+from edgepack.targets import load_target, target_names
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -36,3 +39,23 @@ def needs_runtime() -> Callable[[str], None]:
             pytest.skip(f"runtime {name}: {exc}")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def model_for(tmp_path_factory: pytest.TempPathFactory, project_files: Project) -> Callable[[str], Path]:
+    """The int8 model of the small project for a runtime, in the format of the first target that it serves; one build for each of these."""
+    from edgepack.pipeline import build
+
+    made: dict[str, Path] = {}
+
+    def get(runtime: str) -> Path:
+        target = next(name for name in sorted(target_names()) if load_target(name).runtime == runtime)
+        if target not in made:
+            project = project_files.copy(tmp_path_factory.mktemp("model") / "project")
+            project.write_recipe(PTQ)
+            build(project.folder, target=target)
+            made[target] = next((project.work / "stages").glob("export-*"))
+        folder = made[target]
+        return folder / json.loads((folder / "export.json").read_text())["file"]
+
+    return get

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_project import PTQ, Project
+from small_project import Project
 
 from edgepack.core.errors import RecipeError, StageError
 from edgepack.runtimes import RUNTIMES
@@ -46,12 +46,11 @@ def test_a_runtime_refuses_a_file_that_is_no_model(
 
 @each_runtime
 def test_a_runtime_gives_the_same_outputs_with_and_without_its_tensors_kept(
-    name: str, built_project: Callable[[str], Project], needs_runtime: Callable[[str], None]
+    name: str, model_for: Callable[[str], Path], project_files: Project, needs_runtime: Callable[[str], None]
 ) -> None:
     needs_runtime(name)
-    project = built_project(PTQ)
-    model = next((project.work / "stages").glob("export-*")) / "model.tflite"
-    x = {"image": project.data()["x"]}
+    model = model_for(name)
+    x = {"image": project_files.data()["x"]}
 
     plain = RUNTIMES.load(name)().open(model).run_float(x)["output"]
     kept = RUNTIMES.load(name)().open(model, keep_tensors=True).run_float(x)["output"]
