@@ -55,7 +55,7 @@ class ModelSection(Section):
     weights: str | None = Field(
         default=None,
         description="State dict to load: `.pt`/`.pth` (read with `weights_only=True`) or `.safetensors`; relative to the recipe, "
-        "or `package:file` for a file inside an installed package. Leave out if the factory loads its own weights.",
+        "or `package:file` for a file inside an installed package; `${VARIABLE}` and `~` are expanded. Leave out if the factory loads its own weights.",
     )
     weights_key: str | None = Field(
         default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`."

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 from edgepack.core.errors import DataError
-
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+from edgepack.core.paths import expand as core_expand
 
 
 def expand(text: str, *, folder: Path) -> Path:
-    """The path that a recipe means: ${VARIABLE} and ~ expanded, and relative to `folder`, the recipe's own.
-
-    Raises DataError that names a variable which is not set.
-    """
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match[1]
-        if not os.environ.get(name):
-            raise DataError(f"'{text}': the environment variable '{name}' is not set; set it, or write the path out")
-        return os.environ[name]
-
-    path = Path(_VARIABLE.sub(value_of, text))
-    try:
-        return folder / path.expanduser()
-    except RuntimeError as exc:
-        raise DataError(f"'{text}': no home folder for '~' here ({exc}); write the path out") from exc
+    """See core.paths.expand. Raises DataError."""
+    return core_expand(text, folder=folder, error=DataError)
 
 
 def existing_file(text: str, *, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import EnvironmentProblem, RecipeError, SourceError, did_you_mean
+from edgepack.core.paths import expand
 from edgepack.core.types import TensorSpec
 from edgepack.recipe import InputSection, ModelSection
 from edgepack.sources.protocol import Abilities, input_spec
@@ -114,7 +115,7 @@ class TorchFactory:
         if colon and len(package) > 1:
             path = _package_folder(package) / name
         else:
-            path = (self.folder / Path(text).expanduser()).resolve()
+            path = expand(text, folder=self.folder, error=SourceError).resolve()
         if not path.is_file():
             near = (
                 did_you_mean(path.name, (p.name for p in path.parent.glob("*") if p.suffix in _SUFFIXES))
