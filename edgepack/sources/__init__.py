@@ -9,9 +9,15 @@ from edgepack.core.registry import Registry
 from edgepack.recipe import ModelSection
 from edgepack.sources.protocol import Source
 
-SOURCES: Registry[type[Source]] = Registry("source", {"torch_factory": "edgepack.sources.torch_factory:TorchFactory"})
+SOURCES: Registry[type[Source]] = Registry(
+    "source",
+    {
+        "torch_factory": "edgepack.sources.torch_factory:TorchFactory",
+        "torch_export": "edgepack.sources.torch_export:TorchExport",
+    },
+)
 # Which source reads a file, by its suffix; for a folder, by a file in it.
-KIND_OF_SUFFIX: dict[str, str] = {}
+KIND_OF_SUFFIX: dict[str, str] = {".pt2": "torch_export"}
 KIND_OF_FOLDER: dict[str, str] = {}
 
 

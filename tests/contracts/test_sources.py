@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_project import PRUNE_AND_QAT, PTQ, Building, Project
+from sources.model_files import MODEL_FILES, use_file
 
-from edgepack.core.errors import RecipeError, SourceError
+from edgepack.core.errors import RecipeError, SourceError, UnsupportedError
+from edgepack.pipeline import build
+from edgepack.plan import make_plan
 from edgepack.recipe import ModelSection
 from edgepack.sources import KIND_OF_FOLDER, KIND_OF_SUFFIX, SOURCES, kind_of, open_source
 from edgepack.sources.protocol import Abilities
@@ -51,3 +56,69 @@ def test_a_file_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_kind_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"model\.kind: unknown source 'torch_factry' \(did you mean 'torch_factory'"):
         kind_of(ModelSection(file="model.pkl", kind="torch_factry"), tmp_path)
+
+
+@each_file_source
+def test_a_file_without_inputs_in_the_recipe_is_planned(name: str, tiny_project: Callable[..., Project]) -> None:
+    project = tiny_project()
+    use_file(project, name)
+
+    plan = make_plan(project.folder)
+
+    assert len(plan.inputs) == 1
+    assert sorted(plan.inputs[0].shape) == [1, 8, 8]
+    assert plan.inputs[0].dtype == "float32"
+
+
+@each_file_source
+def test_a_build_from_a_file_is_as_good_as_one_from_the_factory(
+    name: str, tiny_project: Callable[..., Project], built_project: Callable[[str], Project]
+) -> None:
+    project = tiny_project()
+    use_file(project, name)
+
+    bundle = build(project.folder)
+
+    assert bundle.manifest.metric is not None
+    assert abs(bundle.manifest.metric.value - 1.0) <= 1 / 32 + 1e-9
+    assert bundle.manifest.checks_passed
+
+
+@each_file_source
+def test_what_a_source_cannot_do_is_refused_by_the_plan(name: str, tiny_project: Callable[..., Project]) -> None:
+    able = SOURCES.load(name).abilities
+    for steps, can in ((PTQ, able.quantizes), (PRUNE_AND_QAT, able.trains)):
+        project = tiny_project(steps, name=f"{name}{can}{len(steps)}")
+        use_file(project, name)
+        if can:
+            make_plan(project.folder)
+        else:
+            with pytest.raises(UnsupportedError, match=r"compress\.0"):
+                make_plan(project.folder)
+
+
+@pytest.mark.slow
+@each_file_source
+def test_a_model_of_a_file_is_pruned_and_trained(name: str, tiny_project: Callable[..., Project]) -> None:
+    if not SOURCES.load(name).abilities.trains:
+        pytest.skip("this kind of source can't be trained")
+    project = tiny_project(PRUNE_AND_QAT)
+    use_file(project, name)
+
+    assert build(project.folder).manifest.checks_passed
+
+
+@each_file_source
+def test_a_second_build_of_a_file_loads_no_framework(name: str, tiny_project: Callable[..., Project]) -> None:
+    project = tiny_project("")
+    use_file(project, name)
+    Building(project).end()
+    again = Building(project)
+    again.end()
+
+    modules = next(line for line in again.lines if line.startswith("modules")).split()
+    assert not {"torch", "nncf", "keras", "tensorflow"} & set(modules)
+
+
+def test_every_file_source_is_tested() -> None:
+    assert set(MODEL_FILES) == set(SOURCES.names()) - {"torch_factory"}

@@ -1,0 +1,43 @@
+"""The small project's network as a model file of each kind. A new source needs a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from small_project import Project, seeded_network
+
+MODEL = '[model]\nfactory = "model:make"\nweights = "weights.safetensors"\n'
+INPUTS = '[[model.inputs]]\nname = "image"\nshape = [1, 8, 8]\nlayout = "CHW"\n'
+
+
+def trained(project: Project) -> torch.nn.Module:
+    """The project's network with its weights."""
+    network: torch.nn.Module = seeded_network()
+    network.load_state_dict(project.state())
+    return network.eval()
+
+
+def write_pt2(network: torch.nn.Module, path: Path, *, batch: int | None = None, **options: object) -> None:
+    """For a fixed number of samples, or for any."""
+    dynamic = {"image": {0: torch.export.Dim.DYNAMIC}} if batch is None else None
+    program = torch.export.export(network, (torch.zeros(batch or 2, 1, 8, 8),), dynamic_shapes=dynamic, **options)  # type: ignore[arg-type]
+    torch.export.save(program, path)
+
+
+def _pt2(project: Project) -> str:
+    write_pt2(trained(project), project.folder / "model.pt2")
+    return "model.pt2"
+
+
+MODEL_FILES: dict[str, Callable[[Project], str]] = {"torch_export": _pt2}
+
+
+def use_file(project: Project, kind: str, *, inputs: bool = False) -> Path:
+    """Write the network as a file of that kind and let the recipe take it, with or without its own inputs."""
+    name = MODEL_FILES[kind](project)
+    project.replace(MODEL, f'[model]\nfile = "{name}"\n')
+    if not inputs:
+        project.replace(INPUTS, "")
+    return project.folder / name
