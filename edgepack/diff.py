@@ -22,9 +22,12 @@ from edgepack.core.types import Array, Progress, Silent
 from edgepack.pipeline import open_runtime
 from edgepack.runtimes import Session
 from edgepack.runtimes.grid import dequantize
-from edgepack.stages.divergence import in_layout_of, sqnr_db
+from edgepack.stages.divergence import DIVERGED_BELOW_DB, in_layout_of, sqnr_db
 
-ROUNDING_STEPS = 1.0  # two right kernels may round one code apart
+# Two right kernels round a few values one code apart, and what was rounded apart grows slowly from layer to layer. A wrong weight, range or
+# operator is a jump: more than this many steps on average beyond this many times what any earlier tensor had.
+JUMP_STEPS = 0.05
+JUMP_FACTOR = 4.0
 _TENSORS = "reports/tensors.json"
 
 
@@ -61,11 +64,6 @@ class TensorDifference:
         """Whether both compute it on one grid, whatever integers count it."""
         return bool(np.isclose(self.a.scale, self.b.scale, rtol=1e-6))
 
-    @property
-    def diverges(self) -> bool:
-        """Whether they differ by more than rounding can."""
-        return self.max_steps > ROUNDING_STEPS + 0.01 or not self.same_grid
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -80,8 +78,14 @@ class Difference:
 
     @property
     def first(self) -> TensorDifference | None:
-        """The first tensor that differs by more than rounding; None when none does."""
-        return next((one for one in self.tensors if one.diverges), None)
+        """The first tensor that differs by more than rounding explains: another grid, less than 20 dB, or a jump; None when none does."""
+        largest = 0.0
+        for one in self.tensors:
+            jumped = one.mean_steps > JUMP_STEPS + JUMP_FACTOR * largest
+            if jumped or one.sqnr_db < DIVERGED_BELOW_DB or not one.same_grid:
+                return one
+            largest = max(largest, one.mean_steps)
+        return None
 
     @property
     def first_rounding(self) -> TensorDifference | None:
@@ -92,7 +96,7 @@ class Difference:
         """JSON-able."""
         content = asdict(self)
         for item, one in zip(content["tensors"], self.tensors, strict=True):
-            item["same_grid"], item["diverges"] = one.same_grid, one.diverges
+            item["same_grid"] = one.same_grid
         return {**content, "first": None if self.first is None else self.first.operation}
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from edgepack.diff import Difference, TensorDifference
 
+_NAME_CHARACTERS = 60
+
 
 @click.command()
 @click.argument("a", metavar="A")
@@ -26,8 +28,9 @@ def diff(*, a: str, b: str, recipe: Path, samples: int | None, everything: bool,
     """Find the first tensor in which two bundles of one model diverge.
 
     A and B are bundles, or names of targets for which the recipe here was built. Both run the golden inputs of A in their own
-    runtimes; each tensor of one is put beside the tensor of the same operation in the other. Two right int8 kernels may round one
-    code apart; a tensor diverges when a value is more than one step away, or when the grids differ.
+    runtimes; each tensor of one is put beside the tensor of the same operation in the other. Two right int8 kernels round some values
+    one code apart, which grows slowly from layer to layer; a tensor diverges where the difference jumps, falls below 20 dB, or has
+    another grid.
 
     \b
     Examples:
@@ -75,7 +78,9 @@ def _show(found: Difference, *, everything: bool) -> None:
     first, tensors = found.first, found.tensors
     shown = tensors
     if not everything:
-        center = tensors.index(first) if first is not None else len(tensors) - 1
+        center = (
+            tensors.index(first) if first is not None else tensors.index(max(tensors, key=lambda one: one.mean_steps))
+        )
         shown = tensors[max(0, center - 3) : center + 4]
     draw(
         facts(
@@ -91,9 +96,11 @@ def _show(found: Difference, *, everything: bool) -> None:
     if first is None:
         rounding = found.first_rounding
         where = f"; they first round apart at {rounding.operation}" if rounding is not None else ": they are equal"
-        click.echo(f"No tensor differs by more than rounding{where}.")
+        click.echo(f"No tensor differs by more than rounding explains{where}.")
+        if rounding is not None:
+            draw(_explanation("first apart", rounding))
     else:
-        draw(_explanation(first))
+        draw(_explanation("first to diverge", first))
     for side, names in (("A", found.only_in_a), ("B", found.only_in_b)):
         if names:
             click.secho(
@@ -101,20 +108,25 @@ def _show(found: Difference, *, everything: bool) -> None:
             )
 
 
-def _explanation(first: TensorDifference) -> Table:
+def _explanation(what: str, first: TensorDifference) -> Table:
     from rich.markup import escape
 
     from edgepack.cli.tables import facts
 
-    rows = [("first to diverge", f"[bold]{escape(first.operation)}[/]")]
+    rows = [(what, f"[bold]{escape(first.operation)}[/]")]
     if not first.same_grid:
         rows.append(("grids differ", f"scale {first.a.scale:.6g} and {first.b.scale:.6g}"))
     for name, side in (("A", first.a), ("B", first.b)):
         rows.append(
             (
                 name,
-                f"{escape(side.tensor)}: scale {side.scale:.6g}, zero point {side.zero_point}, values {side.low:.5g} … {side.high:.5g}, "
+                f"{escape(_shortened(side.tensor))}: scale {side.scale:.6g}, zero point {side.zero_point}, values {side.low:.5g} … {side.high:.5g}, "
                 f"at {list(first.worst_index)} {side.worst:.6g}",
             )
         )
     return facts(rows)
+
+
+def _shortened(name: str) -> str:
+    """The end of a long tensor name, which says most: converters string the whole path of modules together."""
+    return name if len(name) <= _NAME_CHARACTERS else "…" + name[-_NAME_CHARACTERS:]
