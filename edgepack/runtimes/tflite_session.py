@@ -10,9 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from edgepack.core.errors import StageError, UnsupportedError, did_you_mean
+from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.types import Array, QuantParams, Signature
-from edgepack.runtimes.grid import dequantize, quantize
+from edgepack.runtimes.borders import check_inputs, check_names, to_codes, to_real
+from edgepack.runtimes.grid import dequantize
 from edgepack.runtimes.protocol import Execution, Operator
 
 _SHORT = {
@@ -95,7 +96,7 @@ class TfliteSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See Session.run."""
-        self._check_inputs(inputs)
+        check_inputs(self._path, self.inputs, inputs)
         arrays = [np.ascontiguousarray(inputs[signature.name]) for signature in self.inputs]
         outputs = self._engine.run(arrays)
         self._has_run = self._has_run or len(arrays[0]) > 0
@@ -103,10 +104,10 @@ class TfliteSession:
 
     def run_float(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See Session.run_float."""
-        self._check_names(inputs)
-        codes = {signature.name: _to_codes(inputs[signature.name], signature) for signature in self.inputs}
+        check_names(self._path, self.inputs, inputs)
+        codes = {signature.name: to_codes(inputs[signature.name], signature) for signature in self.inputs}
         outputs = self.run(codes)
-        return {signature.name: _to_real(outputs[signature.name], signature) for signature in self.outputs}
+        return {signature.name: to_real(outputs[signature.name], signature) for signature in self.outputs}
 
     def tensors(self) -> dict[str, Array]:
         """See Session.tensors. Of tensors with equal names the first keeps it; the others get '#' and their index."""
@@ -133,27 +134,6 @@ class TfliteSession:
         params = self._facts.tensors[index].quantization
         values = self._engine.tensor(index)
         return values.astype(np.float32) if params is None else dequantize(values, params)
-
-    def _check_names(self, inputs: Mapping[str, Array]) -> None:
-        known = [signature.name for signature in self.inputs]
-        for name in inputs:
-            if name not in known:
-                raise StageError(f"{self._path}: has no input '{name}'{did_you_mean(name, known)}")
-        if missing := [name for name in known if name not in inputs]:
-            raise StageError(f"{self._path}: no values for the input '{missing[0]}'")
-
-    def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
-        self._check_names(inputs)
-        samples = inputs[self.inputs[0].name].shape[:1]
-        for signature in self.inputs:
-            array = inputs[signature.name]
-            expected = (*samples, *signature.shape[1:])
-            if array.shape != expected or array.dtype != np.dtype(signature.dtype):
-                shape = ", ".join(["N", *map(str, signature.shape[1:])])
-                raise StageError(
-                    f"{self._path}: input '{signature.name}' takes {signature.dtype} of shape ({shape}), the same N for all "
-                    f"inputs; got {array.dtype} of shape {array.shape}"
-                )
 
 
 def _check_batch(path: Path, tensor: TensorFacts) -> None:
@@ -201,15 +181,3 @@ def _unique_names(tensors: Mapping[int, TensorFacts]) -> dict[int, str]:
         used.add(name)
         names[index] = name
     return names
-
-
-def _to_codes(values: Array, signature: Signature) -> Array:
-    if signature.quantization is None:
-        return values.astype(signature.dtype, copy=False)
-    return quantize(values, signature.quantization)
-
-
-def _to_real(codes: Array, signature: Signature) -> Array:
-    if signature.quantization is None:
-        return codes.astype(np.float32, copy=False)
-    return dequantize(codes, signature.quantization)
