@@ -122,25 +122,31 @@ class TfliteRuntime(LiteRt):
 
 
 class OnnxRuntime(Runtime):
-    """An .onnx file; `providers` in order of preference, each a name, or a name and its options."""
+    """An .onnx file. `providers` in order of preference; with `exact_sums` (None: on x86 CPUs without VNNI) sums of products can't overflow 16 bits."""
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"providers": ["CPUExecutionProvider"]}
+    CPU = "CPUExecutionProvider"
+    OPTIONS: ClassVar[dict[str, Any]] = {"providers": [CPU], "provider_options": {}, "exact_sums": None}
     ON_GPU = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
     @classmethod
     def find(cls) -> tuple[Any, str]:
         """The module and its package's name. Raises AgentError when it can't be imported."""
-        return _found("onnxruntime", "onnxruntime")
+        return _found("onnxruntime", "onnxruntime" if _version_of("onnxruntime") != "unknown" else "onnxruntime-gpu")
 
     def __init__(self, module: Any, path: str, threads: int, options: dict[str, Any]) -> None:
         settings = module.SessionOptions()
         settings.intra_op_num_threads, settings.inter_op_num_threads = threads, 1
-        asked = [one if isinstance(one, str) else (one[0], one[1]) for one in options["providers"]]
-        self._asked = [one if isinstance(one, str) else one[0] for one in asked]
+        settings.log_severity_level = (
+            4  # fatal: what it warns of, such as a provider that is not here, is told in `execution`
+        )
+        exact = options["exact_sums"]
+        if exact or (exact is None and _lacks_vnni()):
+            settings.add_session_config_entry("session.x64quantprecision", "1")
         here = module.get_available_providers()
-        usable = [one for one, name in zip(asked, self._asked) if name in here]  # noqa: B905 - Python 3.9
-        self._session = module.InferenceSession(path, settings, providers=usable or ["CPUExecutionProvider"])
-        self._module, self._binding = module, self._session.io_binding()
+        usable = [name for name in options["providers"] if name in here and name != self.CPU]
+        providers = [(name, options["provider_options"].get(name, {})) for name in (*usable, self.CPU)]
+        self._session = module.InferenceSession(path, settings, providers=providers)
+        self._asked, self._module, self._binding = options["providers"], module, self._session.io_binding()
         self._place = "cuda" if self._session.get_providers()[0] in self.ON_GPU else "cpu"
         for node in self._session.get_outputs():
             self._binding.bind_output(node.name, self._place)
@@ -148,8 +154,9 @@ class OnnxRuntime(Runtime):
     def execution(self) -> dict[str, Any]:
         """The provider that was asked for first among those that run; ONNX Runtime doesn't tell the types of its kernels."""
         running = self._session.get_providers()
-        lacking = [name for name in self._asked if name not in running]
-        notes = [f"not run by {name}: this ONNX Runtime has {', '.join(running)}" for name in lacking]
+        what = "not run on a GPU" if running[0] == self.CPU else f"not run by {self._asked[0]}"
+        note = f"{what}: ONNX Runtime has no {self._asked[0]} that works here; ran on {running[0]}"
+        notes = [note] if self._asked[0] not in running else []
         return _execution(running[0], [], notes)
 
     def signature(self, kind: str) -> list[dict[str, Any]]:
@@ -261,6 +268,13 @@ def _onnx_dtype(kind: str) -> str:
     """tensor(float) → float32."""
     inner = kind[kind.find("(") + 1 : -1]
     return {"float": "float32", "double": "float64"}.get(inner, inner)
+
+
+def _lacks_vnni() -> bool:
+    """Whether this is an x86 CPU whose kernel lists no VNNI; False where nothing tells."""
+    lines = "".join(_read("/proc", "cpuinfo")).splitlines()
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "sse2" in flags and not {"avx512_vnni", "avx_vnni"} & set(flags)
 
 
 def _fixed(shape: Any) -> tuple[int, ...]:
