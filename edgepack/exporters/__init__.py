@@ -10,5 +10,6 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
     {
         "litert": "edgepack.exporters.litert:LiteRTExporter",
         "openvino": "edgepack.exporters.openvino:OpenVINOExporter",
+        "onnx": "edgepack.exporters.onnx:OnnxExporter",
     },
 )

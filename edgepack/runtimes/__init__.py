@@ -11,6 +11,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     {
         "litert": "edgepack.runtimes.litert:LiteRT",
         "openvino": "edgepack.runtimes.openvino:OpenVINO",
+        "onnxruntime": "edgepack.runtimes.onnxruntime:OnnxRuntime",
         "tflite_runtime": "edgepack.runtimes.tflite_runtime:TfliteRuntime",
     },
 )

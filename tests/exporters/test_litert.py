@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from edgepack.core.errors import EnvironmentProblem, UnsupportedError
-from edgepack.core.types import Samples, Silent, TensorSpec
+from edgepack.core.types import Samples, Silent
 from edgepack.exporters.litert import LiteRTExporter
 from edgepack.exporters.protocol import Exported, ExportOptions
-from edgepack.methods.protocol import Context
-from edgepack.methods.quantize import Quantize
-from edgepack.network.model import Model, float_network, predict
-from edgepack.network.train import Trainer
-from edgepack.network.training import Training
+from edgepack.network.model import predict
 from edgepack.runtimes.litert import LiteRT
 from edgepack.runtimes.tflite_runtime import TfliteRuntime
-from edgepack.targets import load_target
-from exporters.zoo import ZOO, make
+from exporters.cases import Case, quantized
+from exporters.zoo import ZOO
 
-CONSTRAINTS = load_target("arm64").quantization
 MEAN_STEPS_MAX, MAX_STEPS_MAX = 0.75, 3.0
 NORMAL = (
     "hard swish and squeeze-excite",
@@ -35,38 +28,6 @@ NORMAL = (
     "two outputs",
     "dense connections",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    model: Model
-    samples: Samples
-
-
-def quantized(name: str, folder: Path, *, steps: int = 6) -> Case:
-    """A network of the zoo after PTQ and a few steps of QAT."""
-    _, shape = ZOO[name]
-    build = lambda: make(name)  # noqa: E731
-    rng = np.random.default_rng(0)
-    samples = Samples(inputs={"input": rng.normal(size=(24, *shape)).astype(np.float32)})
-    network = build()
-    with torch.no_grad():
-        out = network(torch.zeros(1, *shape))
-    outputs = out if isinstance(out, tuple) else (out,)
-    names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
-    model = Model(
-        network=network, build=build, inputs=(TensorSpec(name="input", shape=(1, *shape)),),
-        outputs=tuple(TensorSpec(name=n, shape=tuple(o.shape)) for n, o in zip(names, outputs, strict=True)),
-    )  # fmt: skip
-    context = Context(
-        original=model, train=samples, calibration=samples.take(slice(0, 12)), constraints=CONSTRAINTS,
-        workspace=folder, key="zoo", seed=0, progress=Silent(),
-    )  # fmt: skip
-    teacher = float_network(model)
-    model = Quantize(mode="ptq").apply(model, context)
-    training = Training(steps=steps, batch_size=8, learning_rate=1e-3)
-    Trainer(model, teacher, samples, training, checkpoint=folder / "c.pt", key="zoo", seed=0).run(Silent(), what="QAT")
-    return Case(model=model, samples=samples)
 
 
 def exported(case: Case, folder: Path, **options: Any) -> Exported:
@@ -82,7 +43,7 @@ def zoo_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
     def get(name: str) -> tuple[Case, Exported]:
         if name not in done:
             folder = tmp_path_factory.mktemp("zoo")
-            case = quantized(name, folder)
+            case = quantized(name)
             done[name] = case, exported(case, folder)
         return done[name]
 
@@ -134,7 +95,7 @@ def test_the_same_file_runs_on_the_old_runtime(name: str, zoo_export: Callable[[
 
 
 def test_probabilities_keep_the_kernels_own_grid(tmp_path: Path) -> None:
-    case = quantized("concatenation and poolings", tmp_path, steps=1)
+    case = quantized("concatenation and poolings")
 
     (output,) = LiteRT().open(exported(case, tmp_path).path).outputs
 
@@ -145,7 +106,7 @@ def test_probabilities_keep_the_kernels_own_grid(tmp_path: Path) -> None:
 
 def test_a_probe_of_zeros_still_tells_tensors_apart_or_is_refused(tmp_path: Path) -> None:
     """Tensors are paired by their values; a sample without any must not pair them wrongly in silence."""
-    case = quantized("perceptron with tanh", tmp_path, steps=1)
+    case = quantized("perceptron with tanh")
     probe = Samples(inputs={"input": np.zeros((1, 32), np.float32)})
 
     try:

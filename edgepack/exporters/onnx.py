@@ -1,0 +1,151 @@
+"""ONNX: one graph of standard operators, quantized as Q/DQ pairs on the learned grid, with int8 weights.
+
+The network is traced with a quantize/dequantize pair after every operation that has a grid, torch's exporter turns that into ONNX, and the
+graph is then laid out as integer runtimes want it (`onnx_layout`, `onnx_layers`, `onnx_border`). The float graph for comparison is the same one
+without its pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgepack.core.chatter import chatter_to
+from edgepack.core.errors import UnsupportedError
+from edgepack.core.files import write_atomic
+from edgepack.core.section import Section
+from edgepack.core.types import Progress, QuantParams, Samples
+from edgepack.exporters.protocol import Exported, ExportOptions
+
+if TYPE_CHECKING:
+    from edgepack.exporters.onnx_graph import Graph
+    from edgepack.network.fold import Program
+    from edgepack.network.grid import Grid
+    from edgepack.network.model import Model
+    from edgepack.targets import NumericConstraints
+
+FORMAT = "onnx"
+
+
+class OnnxExporter(Section):
+    """Writes `model.onnx` and, for comparison, `float.onnx`; the libraries' chatter goes to `export.log`."""
+
+    options: ExportOptions = ExportOptions()
+    opset: int = Field(
+        default=18,
+        ge=18,
+        le=23,
+        description="Version of the ONNX operator set. 18 is what torch's exporter writes itself; newer ones are converted from it.",
+    )
+    activation_dtype: Literal["uint8", "int8"] = Field(
+        default="uint8",
+        description="Type of activations' codes, the same grid in both: `uint8` is fastest on x86 CPUs, TensorRT reads `int8` only.",
+    )
+    quantize_bias: bool = Field(default=True, description="Biases as int32 codes; TensorRT wants them in float.")
+    clamp_codes: bool = Field(
+        default=False,
+        description="Write a ReLU or clip whose bounds are not the ends of its grid behind the quantizer, on codes: ONNX Runtime's CPU kernels need it so.",
+    )
+    operators: tuple[str, ...] = Field(
+        default=(), description="ONNX operators that the device's runtime has. Default: all of the standard."
+    )
+
+    def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
+        """Write the files; see the module's description for how."""
+        from edgepack.network.model import is_hooked
+
+        self._refuse_half(quantizes=is_hooked(model.network))
+        progress.start("Converting to ONNX")
+        path, float_path = folder / "model.onnx", folder / "float.onnx"
+        with chatter_to(folder / "export.log"):
+            made = self._make(model, float_path)
+            if made.quantized is None:
+                write_atomic(path, float_path.read_bytes())
+            else:
+                self._write(made.quantized, path)
+        progress.done(f"{len(made.tensors)} tensors, {made.layers} layers")
+        return Exported(path=path, float_path=float_path, format=FORMAT, tensors=made.tensors, notes=made.notes)
+
+    def check(
+        self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
+    ) -> Exported:
+        """Convert the float model; with `constraints`, lay the pairs out on a grid with made-up ranges, too."""
+        self._refuse_half(quantizes=constraints is not None)
+        progress.start("Checking that the target can take the model")
+        path = folder / "float.onnx"
+        with chatter_to(folder / "export.log"):
+            made = self._make(model, path, constraints)
+            if made.quantized is not None:
+                self._write(made.quantized, folder / "check.onnx")
+        progress.done()
+        return Exported(path=path, float_path=path, format=FORMAT)
+
+    def _make(self, model: Model, float_path: Path, constraints: NumericConstraints | None = None) -> _Made:
+        """Write the float file, and lay the quantized graph out when the model, or a made-up grid for `constraints`, quantizes."""
+        from edgepack.exporters.onnx_convert import Form, convert, refuse_too_large
+        from edgepack.exporters.onnx_layers import name_layers
+        from edgepack.exporters.onnx_layout import pool_globally, without_pairs
+        from edgepack.network.fold import program_of
+
+        nhwc = tuple(self.options.nhwc_inputs and spec.layout == "NCHW" for spec in model.inputs)
+        half, dynamic = self.options.float_dtype == "float16", self.options.dynamic_batch
+        form = Form(opset=self.opset, nhwc=nhwc, half=half, dynamic_batch=dynamic)
+        refuse_too_large(model, form)
+        made_up = None if constraints is None else _made_up(model, constraints)
+        program = program_of(model, quantizers=True, made_up=made_up, dynamic_batch=dynamic)
+        graph, operations = convert(program, model, form)
+        pool_globally(graph)
+        plain = without_pairs(graph)
+        name_layers(plain, program.layers)
+        self._write(plain, float_path)
+        return self._lay_out(graph, program, operations) if operations else _Made(layers=len(program.layers))
+
+    def _lay_out(self, graph: Graph, program: Program, operations: Mapping[str, str]) -> _Made:
+        from edgepack.exporters.onnx_border import codes_at_border
+        from edgepack.exporters.onnx_layers import write_layers
+        from edgepack.exporters.onnx_layout import place_pairs
+
+        pairs = place_pairs(
+            graph, operations, program.activations, dtype=self.activation_dtype, clamp_codes=self.clamp_codes
+        )
+        scales = {tensor: pair.params.scale[0] for tensor, pair in pairs.items()}
+        notes = write_layers(graph, program.layers, scales, quantize_bias=self.quantize_bias)
+        if self.options.io_dtype == "int8":
+            codes_at_border(graph, self.activation_dtype)
+        tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}
+        return _Made(quantized=graph, tensors=tensors, notes=tuple(notes), layers=len(program.layers))
+
+    def _write(self, graph: Graph, path: Path) -> None:
+        from edgepack.exporters.onnx_graph import refuse_unlisted, write_graph
+
+        refuse_unlisted(graph, self.operators)
+        write_graph(graph, path)
+
+    def _refuse_half(self, *, quantizes: bool) -> None:
+        if quantizes and self.options.float_dtype == "float16":
+            raise UnsupportedError(
+                'export.float_dtype = "float16" is the type of a model that is not quantized, and this recipe quantizes: '
+                'remove the step "quantize", or float_dtype'
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A laid-out graph (None for a float model), with what Exported says of it."""
+
+    quantized: Graph | None = None
+    tensors: Mapping[str, tuple[str, QuantParams]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layers: int = 0
+
+
+def _made_up(model: Model, constraints: NumericConstraints) -> Grid:
+    """A grid with made-up ranges at every point where training will put one. Weights have none: the float file must keep their values."""
+    from edgepack.network.grid import made_up_grid, trace
+
+    network = model.build().eval()
+    return replace(made_up_grid(network, trace(network, model.example()), constraints), weights={})
