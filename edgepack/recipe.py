@@ -46,7 +46,7 @@ class ModelSection(Section):
     )
     file: str | None = Field(
         default=None,
-        description="File or folder that holds graph and weights, relative to the recipe. docs/sources.md says which kinds there are.",
+        description="File or folder that holds graph and weights, relative to the recipe; `${VARIABLE}` and `~` are expanded. docs/sources.md says which kinds there are.",
     )
     kind: str | None = Field(
         default=None, description="Kind of source. Default: `torch_factory` for a factory, else by the file's suffix."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.core.errors import RecipeError, SourceError, did_you_mean
+from edgepack.core.paths import expand
 from edgepack.core.registry import Registry
 from edgepack.recipe import ModelSection
 from edgepack.sources.protocol import Source
@@ -31,7 +32,7 @@ def kind_of(section: ModelSection, folder: Path) -> str:
         return section.kind
     if section.file is None:
         return "torch_factory"
-    path = folder / section.file
+    path = expand(section.file, folder=folder, error=SourceError)
     found = next((kind for name, kind in KIND_OF_FOLDER.items() if (path / name).is_file()), None)
     found = found or KIND_OF_SUFFIX.get(path.suffix.lower())
     if found is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from edgepack.core.errors import RecipeError, SourceError, did_you_mean
+from edgepack.core.paths import expand
 from edgepack.recipe import InputSection, ModelSection
 
 _IMAGE_CHANNELS = (1, 3, 4)
@@ -27,7 +28,7 @@ def model_path(section: ModelSection, folder: Path) -> Path:
     """The model file or folder of a recipe. Raises SourceError for one that is missing or empty."""
     if section.file is None:
         raise RecipeError(f"model.kind = '{section.kind}' reads a file; give model.file instead of model.factory")
-    path = (folder / Path(section.file).expanduser()).resolve()
+    path = expand(section.file, folder=folder, error=SourceError).resolve()
     if not path.exists():
         beside = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
         near = did_you_mean(path.name, beside)

@@ -9,6 +9,9 @@ from small_project import PTQ, Project
 from edgepack.core.errors import SourceError
 from edgepack.core.paths import expand
 from edgepack.plan import make_plan
+from edgepack.recipe import ModelSection
+from edgepack.sources import kind_of
+from edgepack.sources.signature import model_path
 
 
 def test_a_path_is_relative_to_the_recipe_unless_it_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +37,16 @@ def test_weights_may_lie_where_a_variable_says(
     monkeypatch.delenv("OF_MY_MODEL")
     with pytest.raises(SourceError, match="'OF_MY_MODEL' is not set"):
         make_plan(project.folder)
+
+
+def test_a_model_file_may_lie_where_a_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    section = ModelSection(file="${OF_MY_MODEL}/model.pt2")
+    (tmp_path / "model.pt2").write_bytes(b"x")
+
+    monkeypatch.setenv("OF_MY_MODEL", str(tmp_path))
+    assert kind_of(section, Path("/recipe")) == "torch_export"
+    assert model_path(section, Path("/recipe")) == tmp_path / "model.pt2"
+
+    monkeypatch.delenv("OF_MY_MODEL")
+    with pytest.raises(SourceError, match="'OF_MY_MODEL' is not set"):
+        kind_of(section, Path("/recipe"))
