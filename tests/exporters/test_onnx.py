@@ -212,6 +212,24 @@ def test_half_precision_of_a_quantized_model_is_refused_before_and_after_trainin
         exporter.check(case.original, case.samples, tmp_path, constraints=constraints, progress=Silent())
 
 
+@pytest.mark.parametrize("name", ["hard swish and squeeze-excite", IMAGES, "perceptron with tanh"])
+def test_every_zero_point_is_zero_where_activations_are_symmetric(name: str, tmp_path: Path) -> None:
+    target = load_target("gpu-tensorrt")
+    case = quantized(name, target="gpu-tensorrt")
+
+    made = exported(case.model, tmp_path, settings=target.exporter_options)
+
+    zeros = list(activation_zero_points(made.path))
+    assert zeros and all(zero.dtype == np.int8 and zero == 0 for zero in zeros)
+    assert all(params.zero_point == (0,) and params.dtype == "int8" for _, params in made.tensors.values())
+    assert not any(value.dtype == np.int32 for value in constants(made.path).values())
+    session = OnnxRuntime().open(made.path)
+    theirs, ours = session.run_float(dict(case.samples.inputs))["output"], predict(case.model, case.samples)["output"]
+    steps = np.abs(theirs - ours) / session.outputs[0].quantization.step  # type: ignore[union-attr]
+    assert steps.mean() <= MEAN_STEPS_MAX
+    assert steps.max() <= MAX_STEPS_MAX
+
+
 def test_the_file_says_nothing_of_where_it_was_made(zoo_export: Callable[[str], tuple[Case, Exported]]) -> None:
     _, made = zoo_export("dense connections")
 

@@ -96,11 +96,11 @@ def samples_for(shape: tuple[int, ...], count: int = 6) -> Samples:
     return Samples(inputs={"x": np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)})
 
 
-def quantized(model: Model, tmp_path: Any) -> Model:
+def quantized(model: Model, tmp_path: Any, *, target: str = "arm64") -> Model:
     shape = model.inputs[0].shape[1:]
     context = Context(
-        original=model, train=None, calibration=samples_for(shape), constraints=CONSTRAINTS, workspace=tmp_path,
-        key="test", seed=0, progress=Silent(),
+        original=model, train=None, calibration=samples_for(shape), workspace=tmp_path,
+        constraints=load_target(target).quantization, key="test", seed=0, progress=Silent(),
     )  # fmt: skip
     return Quantize(mode="ptq").apply(model, context)
 
@@ -195,9 +195,9 @@ def test_the_grid_that_is_read_is_the_one_that_the_network_computes_with(branche
     ],
 )
 def test_a_range_that_ends_near_zero_ends_at_zero(low: float, width: float, expected: tuple[float, float]) -> None:
-    from edgepack.network.grid import _asymmetric, _params
+    from edgepack.network.grid.hooks import activation_quantizer, params_of
 
-    quantizer: Any = _asymmetric((-1.0, 1.0), bits=8)
+    quantizer: Any = activation_quantizer((-1.0, 1.0), bits=8, symmetric=False)
     with torch.no_grad():
         quantizer.input_low.fill_(low)
         quantizer.input_range.fill_(width)
@@ -211,7 +211,7 @@ def test_a_range_that_ends_near_zero_ends_at_zero(low: float, width: float, expe
     with torch.no_grad():
         assert float(quantizer(torch.zeros(1))) == pytest.approx(0.0, abs=1e-7)
         values = torch.linspace(expected[0], expected[1], 1001)
-        codes = quantizer(values) / _params(quantizer).scale[0]
+        codes = quantizer(values) / params_of(quantizer).scale[0]
     assert float((codes - codes.round()).abs().max()) < 1e-3
 
 
@@ -243,3 +243,36 @@ def test_a_quantized_network_stays_near_the_float_one(branches: Model) -> None:
     theirs, ours = predict(float_model, samples)["output"], predict(branches, samples)["output"]
 
     assert np.abs(theirs - ours).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("bounds", "step"),
+    [
+        ((0.0, 6.0), 6 / 127),
+        ((-1.0, 0.9921875), 1 / 128),
+        ((-2.56, 1.0), 2.56 / 128),
+        ((0.5, 1.27), 0.01),
+        ((0.0, 0.0), 1e-6 / 127),
+    ],
+)
+def test_a_symmetric_grid_covers_the_range_with_its_zero_at_code_zero(bounds: tuple[float, float], step: float) -> None:
+    from edgepack.network.grid.hooks import activation_quantizer, params_of, suits
+
+    quantizer: Any = activation_quantizer(bounds, bits=8, symmetric=True)
+
+    params = params_of(quantizer)
+    assert (params.scale, params.zero_point) == (pytest.approx((step,), rel=1e-6), (0,))
+    assert suits(quantizer, symmetric=True) and not suits(quantizer, symmetric=False)
+    with torch.no_grad():
+        rounded = quantizer(torch.tensor([bounds[0], 0.0, bounds[1], -1e9, 1e9]))
+    assert rounded[:3].tolist() == pytest.approx([bounds[0], 0.0, bounds[1]], abs=step / 2 + 1e-9)
+    assert rounded[3:].tolist() == pytest.approx([-128 * step, 127 * step], rel=1e-4)
+
+
+def test_all_zero_points_are_zero_on_a_symmetric_target(tmp_path: Any) -> None:
+    model = quantized(model_of(Branches, (1, 8, 8)), tmp_path, target="gpu-tensorrt")
+
+    grid = read_grid(model.network, ops_of(model))
+
+    assert {params.zero_point for params in grid.activations.values()} == {(0,)}
+    assert len(grid.activations) > 4
