@@ -123,15 +123,17 @@ def _name_everything(network: Any, named: Collection[str]) -> None:
 def _reason(exc: Exception, module: torch.fx.GraphModule) -> str:
     """The operators that the converter doesn't know, each with the first module that calls it; else its own words."""
     named = sorted(set(_OPERATION.findall(str(exc))))
-    places = []
-    for operation in named:
-        for node in module.graph.nodes:
-            if node.op == "call_function" and str(node.target).startswith(operation):
-                stack = node.meta.get("nn_module_stack") or {}
-                path = next((str(path) for path, _ in reversed(stack.values()) if path), "")
-                places.append(f"{operation} at '{path}'" if path else operation)
-                break
-    return ", ".join(places) or _lines(exc)
+    return ", ".join(_with_place(operation, module) for operation in named) or _lines(exc)
+
+
+def _with_place(operation: str, module: torch.fx.GraphModule) -> str:
+    """An operation with the first module that calls it; alone where torch made it of another one."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith(operation):
+            stack = node.meta.get("nn_module_stack") or {}
+            path = next((str(path) for path, _ in reversed(stack.values()) if path), "")
+            return f"{operation} at '{path}'" if path else operation
+    return operation
 
 
 def _lines(exc: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from openvino import Core
 
 _HEAD_BYTES = 512
+_SOURCE_PLACE = re.compile(r" at src/\S+?:\d+:?")
 
 
 class OpenVINO(Section):
@@ -100,6 +102,7 @@ class OpenVINOSession:
         self._request = compiled.create_infer_request()
         self._has_run = False
         model = graph.model
+        self._takes_batches = any(port.get_partial_shape().is_dynamic for port in model.inputs)
         self.inputs = tuple(
             _signature(node, node.output(0), grid)
             for node, grid in zip(model.get_parameters(), graph.input_grids, strict=True)
@@ -110,14 +113,15 @@ class OpenVINOSession:
         )
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """See Session.run."""
+        """See Session.run. A model with an open batch takes all samples at once."""
         samples = check_inputs(self._path, self.inputs, inputs)
         arrays = [np.ascontiguousarray(inputs[signature.name]) for signature in self.inputs]
         outputs = [np.empty((samples, *signature.shape[1:]), signature.dtype) for signature in self.outputs]
-        for sample in range(samples):
-            self._infer([array[sample : sample + 1] for array in arrays])
+        at_once = max(samples, 1) if self._takes_batches else 1
+        for first in range(0, samples, at_once):
+            self._infer([array[first : first + at_once] for array in arrays])
             for index, array in enumerate(outputs):
-                array[sample : sample + 1] = self._request.get_output_tensor(index).data
+                array[first : first + at_once] = self._request.get_output_tensor(index).data
         return {signature.name: array for signature, array in zip(self.outputs, outputs, strict=True)}
 
     def run_float(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -134,11 +138,11 @@ class OpenVINOSession:
         if not self._has_run:
             raise StageError(f"{self._path}: no tensors yet; run the session first")
         tensors = {
-            signature.name: to_real(self._request.get_input_tensor(index).data.copy(), signature)
+            signature.name: to_real(self._request.get_input_tensor(index).data[-1:].copy(), signature)
             for index, signature in enumerate(self.inputs)
         }
         for name, position in self._kept.items():
-            tensors[name] = self._request.get_output_tensor(position).data.astype(np.float32)
+            tensors[name] = self._request.get_output_tensor(position).data[-1:].astype(np.float32)
         return tensors
 
     def operators(self) -> tuple[Operator, ...]:
@@ -172,6 +176,10 @@ def _read(core: Core, path: Path) -> Any:
     try:
         return core.read_model(path)
     except RuntimeError as exc:
+        if "operation with type" in str(exc):  # of a later OpenVINO
+            raise UnsupportedError(
+                f"{path}: OpenVINO {version('openvino')} can't run this model: {_reason(exc)}"
+            ) from exc
         raise StageError(
             f"{path}: not a whole OpenVINO IR: {_reason(exc)}; {path.with_suffix('.bin').name} belongs beside it"
         ) from exc
@@ -192,10 +200,8 @@ def _signature(node: Any, value: Any, grid: QuantParams | None) -> Signature:
     _, *others = value.get_partial_shape()
     return Signature(
         name=str(node.get_friendly_name()),
-        shape=(
-            1,
-            *(size.get_length() for size in others),
-        ),  # a session runs one sample at a time, whatever the file allows
+        # An open batch is told as 1, the least that it takes.
+        shape=(1, *(size.get_length() for size in others)),
         dtype=value.get_element_type().to_dtype().name,
         quantization=grid,
     )
@@ -203,5 +209,5 @@ def _signature(node: Any, value: Any, grid: QuantParams | None) -> Signature:
 
 def _reason(exc: Exception) -> str:
     """OpenVINO's own words without the places in its source code."""
-    lines = [line.strip() for line in str(exc).splitlines()]
+    lines = [_SOURCE_PLACE.sub("", line.strip()) for line in str(exc).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Exception from"))[:600]

@@ -160,8 +160,8 @@ def name_of(value: Any) -> str:
 def execution_types(compiled: Any) -> tuple[dict[str, int], tuple[str, ...]]:
     """Executed nodes by the type they compute in, and notes on what that hides.
 
-    `compiled` is an openvino.CompiledModel; its runtime model names for each executed node the precision of its kernel. Inputs, outputs, constants
-    and what is computed from constants alone are left out.
+    `compiled` is an openvino.CompiledModel, whose runtime model has each executed node with its kernel. Inputs, outputs, constants and what is
+    computed from constants alone are left out.
     """
     counts: Counter[str] = Counter()
     in_float: list[str] = []
@@ -169,7 +169,7 @@ def execution_types(compiled: Any) -> tuple[dict[str, int], tuple[str, ...]]:
     live: set[str] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
-        kind, precision = info["layerType"].astype(str), info["runtimePrecision"].astype(str)
+        kind, precision = info["layerType"].astype(str), _arithmetic(info)
         if kind != "Input" and not any(source.get_name() in live for source in _sources(node)):
             continue
         live.add(node.get_name())
@@ -187,6 +187,18 @@ def execution_types(compiled: Any) -> tuple[dict[str, int], tuple[str, ...]]:
         more = f" and {len(in_float) - _NAMED} more" if len(in_float) > _NAMED else ""
         untold.insert(0, f"computed in float: {', '.join(in_float[:_NAMED])}{more}")
     return dict(sorted(counts.items())), tuple(untold)
+
+
+def _arithmetic(info: Any) -> str:
+    """What an executed node computes in: the end of its kernel's name ('brgconv_avx512_I8').
+
+    `runtimePrecision` alone is that of its first input: 'i8' for a convolution in float whose input was int8 before.
+    """
+    precision = str(info["runtimePrecision"].astype(str))
+    kernel = str(info["primitiveType"].astype(str)).rpartition("_")[2].lower()
+    if kernel == "i8":
+        return precision if precision in _CODES else kernel
+    return kernel if kernel in _FLOATS else precision
 
 
 def _changes_nothing(node: Any) -> bool:

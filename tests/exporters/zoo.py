@@ -132,6 +132,21 @@ class Dense(nn.Module):
         return self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class Residual(nn.Module):
+    """An inverted residual block, as in MobileNetV2: the last convolution has no activation and is only added to something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise = block(3, 8, act=nn.ReLU6), block(8, 8, groups=8, act=nn.ReLU6)
+        self.point = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8))
+        self.down, self.linear = block(8, 16, stride=2, act=nn.ReLU6), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = self.down(x + self.point(self.depthwise(x)))
+        return self.linear(x.mean((2, 3)))
+
+
 ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "hard swish and squeeze-excite": (HardSwishAndExcite, (3, 16, 16)),
     "concatenation and poolings": (Inception, (3, 16, 16)),
@@ -141,6 +156,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shared weights": (SharedWeights, (3, 16, 16)),
     "two outputs": (TwoOutputs, (3, 16, 16)),
     "dense connections": (Dense, (3, 16, 16)),
+    "inverted residual": (Residual, (3, 16, 16)),
 }
 
 
