@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,11 @@ def export(case: Case, folder: Path, *, exact_sums: bool = True, **options: Any)
 
 
 def float_model(network: nn.Module, shape: tuple[int, ...], *, layout: str = "any") -> Model:
-    network = network.eval()
+    fresh = copy.deepcopy(network.eval())  # tracing leaves hooks in the network that it was given
     with torch.no_grad():
         out = network(torch.zeros(1, *shape))
     return Model(
-        network=network, build=lambda: network, inputs=(TensorSpec(name="x", shape=(1, *shape), layout=layout),),  # type: ignore[arg-type]
+        network=network, build=lambda: copy.deepcopy(fresh), inputs=(TensorSpec(name="x", shape=(1, *shape), layout=layout),),  # type: ignore[arg-type]
         outputs=(TensorSpec(name="y", shape=tuple(out.shape)),),
     )  # fmt: skip
 
@@ -246,7 +247,7 @@ def test_a_real_model_is_hardly_larger_than_its_weights(tmp_path: Path) -> None:
     from edgepack.network.grid import made_up_grid, trace
 
     model = float_model(EfficientNet.from_name("efficientnet-lite0"), (3, 224, 224))
-    grid = made_up_grid(model.network, trace(model.network, model.example()), CONSTRAINTS)
+    grid = made_up_grid(model.network, trace(model.build(), model.example()), CONSTRAINTS)
     program, network = convert(model, ExportOptions(), made_up=grid)
     tensors = impose(network, program, io_dtype="int8", exact_sums=True)
     save(network, tmp_path / "model.xml", named=tensors)
