@@ -19,7 +19,7 @@ from edgepack.network.fold import program_of
 from edgepack.network.model import Model, predict
 from edgepack.runtimes.openvino import OpenVINO
 from edgepack.targets import load_target
-from exporters.test_litert import Case, quantized
+from exporters.cases import Case, quantized
 from exporters.zoo import ZOO
 
 CONSTRAINTS = load_target("intel").quantization
@@ -28,8 +28,8 @@ RESIDUAL = "inverted residual"
 
 
 @pytest.fixture(scope="module")
-def residual(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return quantized(RESIDUAL, tmp_path_factory.mktemp("residual"))
+def residual() -> Case:
+    return quantized(RESIDUAL, target="intel")
 
 
 def export(case: Case, folder: Path, *, exact_sums: bool = True, **options: Any) -> Exported:
@@ -58,7 +58,7 @@ def weight_constants(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("io_dtype", ["int8", "float32"])
 @pytest.mark.parametrize("name", ZOO)
 def test_the_file_computes_what_was_trained_and_in_int8(name: str, io_dtype: str, tmp_path: Path) -> None:
-    case = quantized(name, tmp_path, steps=2)
+    case = quantized(name, target="intel")
 
     made = export(case, tmp_path, io_dtype=io_dtype)
 
@@ -156,7 +156,7 @@ def test_the_float_file_computes_what_the_network_with_baked_weights_computes(re
 @pytest.mark.parametrize("io_dtype", ["int8", "float32"])
 def test_an_open_batch_answers_as_the_static_model(name: str, io_dtype: str, tmp_path: Path) -> None:
     """An int8 model with an open batch did not compile where float parts ran in bf16, OpenVINO's own choice."""
-    case = quantized(name, tmp_path, steps=1)
+    case = quantized(name, target="intel")
     static = OpenVINO().open(export(case, tmp_path / "static", io_dtype=io_dtype).path)
     made = export(case, tmp_path / "open", io_dtype=io_dtype, dynamic_batch=True)
     five = {"input": case.samples.inputs["input"][:5]}
@@ -171,11 +171,7 @@ def test_an_open_batch_answers_as_the_static_model(name: str, io_dtype: str, tmp
 
 
 def test_an_image_input_can_be_nhwc(residual: Case, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    inputs = (replace(residual.model.inputs[0], layout="NCHW"),)
-    case = Case(model=replace(residual.model, inputs=inputs), samples=residual.samples)
-    plain, turned = export(residual, tmp_path / "nchw"), export(case, tmp_path / "nhwc", nhwc_inputs=True)
+    plain, turned = export(residual, tmp_path / "nchw"), export(residual, tmp_path / "nhwc", nhwc_inputs=True)
     x = residual.samples.inputs["input"]
 
     session = OpenVINO().open(turned.path)
@@ -188,10 +184,9 @@ def test_an_image_input_can_be_nhwc(residual: Case, tmp_path: Path) -> None:
 
 
 def test_a_float_model_can_be_stored_in_half_the_bytes(tmp_path: Path) -> None:
-    case = Case(
-        model=float_model(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)), (64,)),
-        samples=Samples(inputs={"x": np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)}),
-    )
+    model = float_model(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)), (64,))
+    samples = Samples(inputs={"x": np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)})
+    case = Case(model=model, samples=samples, original=model)
     sizes, outputs = {}, {}
     for dtype in ("float32", "float16"):
         made = export(case, tmp_path / dtype, float_dtype=dtype)
