@@ -120,7 +120,9 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
             f"{pair['mean_steps']:.3f} | {pair['max_steps']:g} |"
             for pair in parity["pairs"]
         ]
-    lines += [f"- not run: {name}: {reason}" for name, reason in parity["not_run"].items()]
+    remarks = [f"- not run: {name}: {reason}" for name, reason in parity["not_run"].items()]
+    remarks += [f"- {row['name']}: {note}" for row in parity["rows"] for note in row["notes"]]
+    lines += ["", *remarks] if remarks else []
     return lines
 
 

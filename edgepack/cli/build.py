@@ -127,6 +127,9 @@ def show_parity(parity: dict[str, Any]) -> None:
         draw(*parity_tables(parity))
         for name, reason in parity["not_run"].items():
             click.secho(f"not run: {name}: {reason}", dim=True)
+        for row in parity["rows"]:
+            for note in row["notes"]:
+                click.secho(f"{row['name']}: {note}", fg="yellow")
 
 
 def _summary(bundle: Bundle) -> dict[str, Any]:

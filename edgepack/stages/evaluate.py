@@ -7,6 +7,7 @@ pass. Outputs that are there already are not computed again, so a changed limit 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -172,19 +173,21 @@ def _run(plan: BuildPlan, cache: StageCache, subjects: Sequence[_Subject], progr
         predictors = {subject.key: subject.open() for subject in missing}
         parts: dict[str, dict[str, list[Array]]] = {subject.key: {} for subject in missing}
         digest = hashlib.sha256()
+        spent_s = dict.fromkeys(predictors, 0.0)
         for chunk in samples.chunks(_CHUNK):
             for name in sorted(chunk.inputs):
                 digest.update(np.ascontiguousarray(chunk.inputs[name]).tobytes())
             for batch in chunk.batches(_BATCH):
                 for key, (predict, _) in predictors.items():
+                    started = time.monotonic()
                     for name, array in predict(batch).items():
                         parts[key].setdefault(name, []).append(array)
+                    spent_s[key] += time.monotonic() - started
                 progress.advance(len(batch))
         for key, (_, facts) in predictors.items():
             arrays = {name: np.concatenate(values) for name, values in parts.pop(key).items()}
-            cache.run(
-                "outputs", key, _writer(arrays, {**facts, "inputs_sha256": digest.hexdigest()}), progress=progress
-            )
+            facts = {**facts, "inputs_sha256": digest.hexdigest()}
+            cache.run("outputs", key, _writer(arrays, facts), progress=progress, spent_s=spent_s[key])
         progress.done(f"{len(samples)} samples")
     return {subject.key: _read(cache, subject.key) for subject in subjects}
 

@@ -61,8 +61,13 @@ class StageCache:
         recorded: dict[str, Any] = content["facts"]
         return recorded
 
-    def run(self, stage: str, key: str, work: Callable[[Path], dict[str, Any]], *, progress: Progress) -> Path:
-        """The folder of a stage: found, or made by `work(scratch)`, which fills a scratch folder and answers with facts to record."""
+    def run(
+        self, stage: str, key: str, work: Callable[[Path], dict[str, Any]], *, progress: Progress, spent_s: float = 0.0
+    ) -> Path:
+        """The folder of a stage: found, or made by `work(scratch)`, which fills a scratch folder and answers with facts to record.
+
+        `spent_s` is what the stage took before `work`.
+        """
         if (found := self.find(stage, key)) is not None:
             return found
         with self.locked(stage, key, progress=progress):
@@ -83,7 +88,7 @@ class StageCache:
                         "key": key,
                         "facts": facts,
                         "files": files,
-                        "seconds": round(time.monotonic() - started, 3),
+                        "seconds": round(time.monotonic() - started + spent_s, 3),
                     },
                 )
             shutil.rmtree(self.workspace(key), ignore_errors=True)
