@@ -112,7 +112,7 @@ def test_a_model_of_a_file_is_pruned_and_trained(name: str, tiny_project: Callab
 def test_a_second_build_of_a_file_loads_no_framework(name: str, tiny_project: Callable[..., Project]) -> None:
     project = tiny_project("")
     use_file(project, name)
-    Building(project).end()
+    build(project.folder)
     again = Building(project)
     again.end()
 

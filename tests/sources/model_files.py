@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +33,28 @@ def _pt2(project: Project) -> str:
     return "model.pt2"
 
 
-MODEL_FILES: dict[str, Callable[[Project], str]] = {"torch_export": _pt2}
+def write_onnx(network: torch.nn.Module, path: Path, *, batch: int | None = None) -> None:
+    """By torch's exporter, for a fixed number of samples, or for any."""
+    dynamic = {"image": {0: torch.export.Dim.DYNAMIC}} if batch is None else None
+    with contextlib.redirect_stdout(io.StringIO()):
+        torch.onnx.export(
+            network,
+            (torch.zeros(batch or 2, 1, 8, 8),),
+            str(path),
+            input_names=["image"],
+            output_names=["scores"],
+            dynamic_shapes=dynamic,
+            external_data=False,
+            dynamo=True,
+        )
+
+
+def _onnx(project: Project) -> str:
+    write_onnx(trained(project), project.folder / "model.onnx")
+    return "model.onnx"
+
+
+MODEL_FILES: dict[str, Callable[[Project], str]] = {"onnx": _onnx, "torch_export": _pt2}
 
 
 def use_file(project: Project, kind: str, *, inputs: bool = False) -> Path:

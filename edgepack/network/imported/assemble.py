@@ -14,7 +14,7 @@ from edgepack.network.imported.functions import call_of
 
 _NOT_PLAIN = re.compile(r"\W+")
 _WEIGHT = re.compile(r"[._/:](weight|kernel|gamma|embeddings?|W)(_\d+)?(:0)?$")
-_MADE_UP = re.compile(r"^(constant|lifted_tensor|_?tensor_constant|const|onnx__|val_|\d)")
+_MADE_UP = re.compile(r"^(constant|lifted_tensor|_?tensor_constant|const|onnx::|val_|\d)")
 
 
 @dataclass(slots=True)

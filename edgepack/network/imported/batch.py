@@ -17,6 +17,7 @@ from edgepack.core.errors import EdgepackError, SourceError
 
 aten = torch.ops.aten
 _ATTEMPTS = 32
+EXAMPLE_BATCH = 11  # a size that no other dimension is likely to have
 _RESHAPES = {aten.view.default, aten.reshape.default, aten._unsafe_view.default}
 
 
@@ -36,7 +37,9 @@ def with_any_batch(
             raise SourceError(
                 f"{where}: made for exactly {value.shape[0]} samples at once; export it for 1, or for any number (a dynamic first dimension)"
             )
-    examples = tuple(torch.zeros(2, *shape, dtype=value.dtype) for shape, value in zip(shapes, values, strict=True))
+    examples = tuple(
+        torch.zeros(EXAMPLE_BATCH, *shape, dtype=value.dtype) for shape, value in zip(shapes, values, strict=True)
+    )
     return tried(lambda choices: export_any_batch(_Batched(program, choices), examples, where=where))
 
 
@@ -166,13 +169,13 @@ class _Interpreter(fx.Interpreter):
             args = (args[0], reshaped(args[0].shape, args[1], self.choices))
             target = aten.reshape.default
         elif target is aten.expand.default:
-            args = (args[0], _expanded(args[0].shape, args[1]), *args[2:])
+            args = (args[0], expanded(args[0].shape, args[1]), *args[2:])
         elif target is aten.cat.default:
-            args = (_of_one_batch(args[0], args[1] if len(args) > 1 else 0), *args[1:])
+            args = (of_one_batch(args[0], args[1] if len(args) > 1 else 0), *args[1:])
         return super().call_function(target, args, kwargs)
 
 
-def _expanded(shape: Sequence[Any], wanted: Sequence[Any]) -> list[Any]:
+def expanded(shape: Sequence[Any], wanted: Sequence[Any]) -> list[Any]:
     """Sizes that were 1, and are the batch now, stay as they are."""
     offset = len(wanted) - len(shape)
     return [
@@ -181,7 +184,7 @@ def _expanded(shape: Sequence[Any], wanted: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _of_one_batch(tensors: Sequence[torch.Tensor], dim: int) -> list[torch.Tensor]:
+def of_one_batch(tensors: Sequence[torch.Tensor], dim: int) -> list[torch.Tensor]:
     """What is the same for all samples (a class token) is repeated for each of them."""
     batch = next((tensor.shape[0] for tensor in tensors if not isinstance(tensor.shape[0], int)), None)
     if batch is None or dim % tensors[0].dim() == 0:

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export.graph_signature import InputKind, OutputKind
 
 from edgepack.core.errors import SourceError
@@ -56,12 +54,6 @@ class Draft:
             else:
                 copied[node] = self.graph.node_copy(node, copied.__getitem__)
                 copied[node].meta = dict(node.meta)
-        first = next((node for node in self.inputs if isinstance(node.meta.get("val"), torch.Tensor)), None)
-        self.fake = (detect_fake_mode([first.meta["val"]]) if first else None) or FakeTensorMode()
-
-    @property
-    def inputs(self) -> list[fx.Node]:
-        return [node for node in self.graph.nodes if node.op == "placeholder"]
 
     def constant(self, arg: Any) -> Constant | None:
         """The constant that an argument is, or None."""
@@ -79,14 +71,17 @@ class Draft:
         with self.graph.inserting_before(before):
             return self._place(like.name if like else name, value, like.trainable if like else False)
 
-    def call(self, target: Callable[..., Any], *args: Any, before: fx.Node, **kwargs: Any) -> fx.Node:
-        """A new operation, with its shape."""
+    def call(
+        self, target: Callable[..., Any], *args: Any, before: fx.Node, value: Any = None, **kwargs: Any
+    ) -> fx.Node:
+        """A new operation whose outcome looks like `value`, by default like that of the node it stands before.
+
+        (Computing shapes anew could make the batch what a kernel happens to ask for.)
+        """
         with self.graph.inserting_before(before):
             node = self.graph.call_function(target, args, kwargs)
         node.meta = {key: before.meta[key] for key in ("nn_module_stack", "stack_trace") if key in before.meta}
-        real = fx.map_arg((args, kwargs), self._fake_value)
-        with self.fake, torch.no_grad():
-            node.meta["val"] = target(*real[0], **real[1])
+        node.meta["val"] = before.meta["val"] if value is None else value
         return node
 
     def replace(self, old: fx.Node, new: fx.Node) -> None:
@@ -105,12 +100,6 @@ class Draft:
         node = self.graph.create_node("get_attr", target, name=re.sub(r"\W", "_", name))
         node.meta["val"] = value.detach()
         return node
-
-    def _fake_value(self, node: fx.Node) -> Any:
-        value = node.meta["val"]
-        if isinstance(value, torch.Tensor) and node.op == "get_attr":
-            return self.fake.from_tensor(value, static_shapes=True)
-        return value
 
 
 def kind_of(node: Any) -> str:

@@ -42,7 +42,11 @@ def recompose(draft: Draft) -> None:
         ):
             _norm(draft, node, kind)
         elif kind == "max_pool2d_with_indices" and _only_first(node):
-            _first_of(draft, node, draft.call(aten.max_pool2d.default, *node.args, before=node, **node.kwargs))
+            _first_of(
+                draft,
+                node,
+                draft.call(aten.max_pool2d.default, *node.args, before=node, value=node.meta["val"][0], **node.kwargs),
+            )
         elif "batch_norm" in kind and kind != "batch_norm":
             raise SourceError(
                 f"{node.name}: the program was exported in training mode (batch norm uses the batch's own statistics); export model.eval()"
@@ -74,18 +78,18 @@ def _linear(draft: Draft, node: fx.Node) -> None:
 def _norm(draft: Draft, node: fx.Node, kind: str) -> None:
     if not _only_first(node):
         return
-    args = node.args
+    args, value = node.args, node.meta["val"][0]
     if kind == "native_layer_norm":
-        new = draft.call(aten.layer_norm.default, *args, before=node)
+        new = draft.call(aten.layer_norm.default, *args, before=node, value=value)
     elif kind == "native_group_norm":
-        new = draft.call(aten.group_norm.default, args[0], args[6], args[1], args[2], args[7], before=node)
+        new = draft.call(aten.group_norm.default, args[0], args[6], args[1], args[2], args[7], before=node, value=value)
     else:
         if kind == "native_batch_norm" and args[5]:
             raise SourceError(
                 f"{node.name}: the program was exported in training mode (batch norm uses the batch's own statistics); export model.eval()"
             )
         momentum, epsilon = args[-2:]
-        new = draft.call(aten.batch_norm.default, *args[:5], False, momentum, epsilon, False, before=node)
+        new = draft.call(aten.batch_norm.default, *args[:5], False, momentum, epsilon, False, before=node, value=value)
     _first_of(draft, node, new)
 
 

@@ -6,12 +6,13 @@ own dimension arguments are renamed, so the pairs cancel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
-from edgepack.network.imported.draft import Draft, argument, kind_of, same_shape, shape_of
+from edgepack.network.imported.draft import Draft, argument, kind_of, shape_of
 
 aten = torch.ops.aten
 Order = tuple[int, ...]
@@ -88,8 +89,16 @@ def _inner(node: Any) -> fx.Node:
 
 def _moved(draft: Draft, node: fx.Node, args: tuple[Any, ...], order: Order) -> bool:
     """op(permute(x), …) → permute(op(x, …)); `args` are those of the new operation, their first still permuted."""
-    new = draft.call(node.target, _inner(args[0]), *args[1:], before=node, **node.kwargs)  # type: ignore[arg-type]
-    draft.replace(node, draft.call(aten.permute.default, new, list(order), before=node))
+    return _permuted(draft, node, (_inner(args[0]), *args[1:]), order)
+
+
+def _permuted(draft: Draft, node: fx.Node, args: tuple[Any, ...], order: Sequence[int]) -> bool:
+    """Replace a node by the same operation on other arguments, whose outcome is then put into an order."""
+    value = node.meta["val"].permute([order.index(dim) for dim in range(len(order))])
+    new = draft.call(node.target, *args, before=node, value=value, **node.kwargs)  # type: ignore[arg-type]
+    if list(order) != sorted(order):
+        new = draft.call(aten.permute.default, new, list(order), before=node)
+    draft.replace(node, new)
     return True
 
 
@@ -150,9 +159,7 @@ def _elementwise(draft: Draft, node: fx.Node) -> bool:
             arguments.append(draft.add_constant(full, like=draft.constant(arg), before=node))
         else:
             return False
-    new = draft.call(node.target, *arguments, before=node, **node.kwargs)  # type: ignore[arg-type]
-    draft.replace(node, draft.call(aten.permute.default, new, list(order), before=node))
-    return True
+    return _permuted(draft, node, tuple(arguments), order)
 
 
 def _cat(draft: Draft, node: fx.Node) -> bool:
@@ -163,9 +170,7 @@ def _cat(draft: Draft, node: fx.Node) -> bool:
     if orders or order is None:
         return False
     dim = order[argument(node, 1, "dim", 0) % len(order)]
-    new = draft.call(aten.cat.default, [_inner(tensor) for tensor in tensors], dim, before=node)
-    draft.replace(node, draft.call(aten.permute.default, new, list(order), before=node))
-    return True
+    return _permuted(draft, node, ([_inner(tensor) for tensor in tensors], dim), order)
 
 
 def _reduce(draft: Draft, node: fx.Node, order: Order) -> bool:
@@ -174,16 +179,11 @@ def _reduce(draft: Draft, node: fx.Node, order: Order) -> bool:
         return False
     reduced = {int(dim) % len(order) for dim in dims}
     inner_dims = sorted(order[dim] for dim in reduced)
-    new = draft.call(node.target, _inner(node.args[0]), inner_dims, *node.args[2:], before=node, **node.kwargs)  # type: ignore[arg-type]
-    if len(shape_of(new)) == len(order):
-        kept = list(order)
-    else:
+    kept: Sequence[int] = order
+    if len(shape_of(node)) != len(order):
         left = [dim for dim in range(len(order)) if dim not in inner_dims]
         kept = [left.index(order[dim]) for dim in range(len(order)) if dim not in reduced]
-    moved = new if kept == sorted(kept) else draft.call(aten.permute.default, new, kept, before=node)
-    assert same_shape(shape_of(moved), shape_of(node))
-    draft.replace(node, moved)
-    return True
+    return _permuted(draft, node, (_inner(node.args[0]), inner_dims, *node.args[2:]), kept)
 
 
 def _pad(draft: Draft, node: fx.Node, order: Order) -> bool:
