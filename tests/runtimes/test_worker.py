@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +103,9 @@ def test_a_worker_does_not_outlive_who_asks(script: Path) -> None:
 def test_an_interrupted_question_ends_the_worker(script: Path) -> None:
     worker = WorkerProcess(sys.executable, script, timeout_s=60)
     pid = worker.ask({"do": "code", "code": "content['pid'] = os.getpid()"})[0]["pid"]
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
 
-    with pytest.raises(KeyboardInterrupt):
-        worker.ask({"do": "code", "code": "import time; time.sleep(600)"})
+    with pytest.raises(KeyboardInterrupt):  # sent by the worker itself: no earlier and no later than the question
+        worker.ask({"do": "code", "code": f"import time; os.kill(os.getppid(), {int(signal.SIGINT)}); time.sleep(600)"})
 
     assert not is_alive(pid)
 
