@@ -207,14 +207,19 @@ class OpenVino(Runtime):
         self._request = self._compiled.create_infer_request()
 
     def execution(self) -> dict[str, Any]:
-        """The device, and executed nodes by the type of their kernels as the compiled graph tells it; inputs, outputs and constants left out."""
-        precisions = []
+        """The device, and executed nodes by the type of their kernels; inputs, outputs and what comes from constants alone left out."""
+        types, live = [], set()
         for node in self._compiled.get_runtime_model().get_ordered_ops():
-            info = node.get_rt_info()
-            if info["layerType"].astype(str) not in ("Input", "Output", "Const", "Constant", "Result", "Parameter"):
-                precisions.append(info["runtimePrecision"].astype(str))
+            info = {
+                name: node.get_rt_info()[name].astype(str)
+                for name in ("layerType", "runtimePrecision", "primitiveType")
+            }
+            if info["layerType"] == "Input" or any(one.get_node().get_name() in live for one in node.input_values()):
+                live.add(node.get_name())
+                if info["layerType"] not in ("Input", "Output"):
+                    types.append(_kernel_type(info["runtimePrecision"], info["primitiveType"]))
         notes = [] if self._device == self._asked else [f"not run on {self._asked}: OpenVINO finds {self._here} here"]
-        return _execution(self._device, precisions, notes)
+        return _execution(self._device, types, notes)
 
     def signature(self, kind: str) -> list[dict[str, Any]]:
         """Index, name, shape and dtype of all inputs or outputs in the model's order."""
@@ -262,6 +267,14 @@ def _execution(device: str, types: list[str], notes: list[str] | None = None) ->
 def _short(dtype: str) -> str:
     """int8 → i8, as OpenVINO writes types."""
     return re.sub(r"^([iuf])[a-z]*(?=\d)", r"\1", dtype)
+
+
+def _kernel_type(precision: str, kernel: str) -> str:
+    """What an OpenVINO kernel computes in: the end of its name ('brgconv_avx512_I8'). `precision` is that of its first input."""
+    end = kernel.rpartition("_")[2].lower()
+    if end == "i8":
+        return precision if precision in ("i8", "u8") else end
+    return end if end in ("f32", "f16", "bf16") else precision
 
 
 def _onnx_dtype(kind: str) -> str:

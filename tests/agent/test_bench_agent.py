@@ -17,6 +17,7 @@ import pytest
 import edgepack
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.runtimes import RUNTIMES
+from edgepack.runtimes.openvino_graph import execution_types
 from edgepack.runtimes.tflite_runtime import TfliteRuntime
 
 AGENT = Path(edgepack.__file__).parent / "agent" / "bench_agent.py"
@@ -234,16 +235,18 @@ def test_codes_go_in_by_name_and_both_outputs_come_out(
 
 
 def test_each_runtime_tells_what_ran(tiny_tflite: Path, onnx_file: Path, ir_file: Path, tmp_path: Path) -> None:
+    import openvino
+
     told = {}
     for runtime, model in (("litert", tiny_tflite), ("onnxruntime", onnx_file), ("openvino", ir_file)):
         code, answer, _ = ask({"model": str(model), "runtime": runtime, "duration_min_s": 0}, tmp_path)
         assert code == 0, answer
         told[runtime] = answer["execution"]
 
-    assert told["litert"]["types"].keys() == {"f32"}
+    assert told["litert"]["types"] == RUNTIMES.load("litert")().open(tiny_tflite).execution.types
     assert told["onnxruntime"] == {"device": "CPUExecutionProvider", "types": {}, "notes": []}
-    assert told["openvino"]["device"] == "CPU"
-    assert told["openvino"]["types"]
+    compiled = openvino.Core().compile_model(ir_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert told["openvino"] == {"device": "CPU", "types": execution_types(compiled)[0], "notes": []}
 
 
 @pytest.mark.parametrize(
