@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -60,9 +61,8 @@ class OnnxRuntime(Section):
         source = keep(model, [item.tensor for item in kept]) if keep_tensors else str(path)
         with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
             optimized = Path(folder) / "optimized.onnx"
-            session = self._session(onnxruntime, path, source, threads, optimized)
+            session, missed = self._session(onnxruntime, path, source, threads, optimized)
             types, told = _what_runs(optimized, quantized=quantized)
-        ran_on = session.get_providers()
         return OnnxRuntimeSession(
             path,
             session,
@@ -71,7 +71,7 @@ class OnnxRuntime(Section):
             kept={item.name: (item.tensor, item.grid) for item in kept} if keep_tensors else None,
             operators=operators,
             takes_batches=all(_any_batch(item) for item in model.graph.input if item.name in graph.inputs),
-            execution=Execution(device=ran_on[0], types=types, notes=(*_not_there(self.providers, ran_on), *told)),
+            execution=Execution(device=session.get_providers()[0], types=types, notes=(*missed, *told)),
         )
 
     def version(self) -> str:
@@ -84,17 +84,26 @@ class OnnxRuntime(Section):
 
     def _session(
         self, onnxruntime: Any, path: Path, source: str | bytes, threads: int, optimized: Path
-    ) -> InferenceSession:
+    ) -> tuple[InferenceSession, tuple[str, ...]]:
+        """The session, and notes on the preferred providers that are not here or don't start."""
         there = [name for name in self.providers if name in onnxruntime.get_available_providers()]
-        providers = [(name, self.provider_options.get(name, {})) for name in dict.fromkeys((*there, _CPU))]
-        options = _options(onnxruntime, threads, exact_sums=self.exact_sums)
-        small = path.stat().st_size < _SHOWN_BYTES_MAX
-        if small and all(name in (_CPU, "CUDAExecutionProvider") for name, _ in providers):
-            options.optimized_model_filepath = str(optimized)  # what TensorRT compiles can't be written as a graph
-        try:
-            return onnxruntime.InferenceSession(source, options, providers=providers)
-        except _errors() as exc:
-            raise _translated(path, exc, self.version()) from exc
+        chain = list(dict.fromkeys((*there, _CPU)))
+        problem = ""
+        while True:
+            options = _options(onnxruntime, threads, exact_sums=self.exact_sums)
+            if path.stat().st_size < _SHOWN_BYTES_MAX and set(chain) <= {_CPU, "CUDAExecutionProvider"}:
+                options.optimized_model_filepath = str(optimized)  # what TensorRT compiles can't be written as a graph
+            providers = [(name, self.provider_options.get(name, {})) for name in chain]
+            try:
+                # Its own way to fall back prints to the terminal, and would move a running session to the CPU in silence.
+                session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+            except _errors() as exc:
+                if chain[0] == _CPU:
+                    raise _translated(path, exc, self.version()) from exc
+                problem = problem or f" ({_one_line(exc)})"
+                chain = chain[1:]
+            else:
+                return session, _not_there(self.providers, session.get_providers(), problem)
 
 
 class OnnxRuntimeSession:
@@ -273,12 +282,12 @@ def _what_runs(optimized: Path, *, quantized: bool) -> tuple[dict[str, int], tup
     return execution_types(onnx.load(optimized), quantized=quantized)
 
 
-def _not_there(wanted: tuple[str, ...], ran_on: list[str]) -> tuple[str, ...]:
-    """What a reader must know when the first choice is not there."""
+def _not_there(wanted: tuple[str, ...], ran_on: list[str], problem: str) -> tuple[str, ...]:
+    """What a reader must know when the first choice is not here, or doesn't start because of `problem`."""
     if not wanted or wanted[0] in ran_on:
         return ()
-    what = "not run on a GPU" if ran_on[0] == _CPU and wanted[0] != _CPU else f"not run by {wanted[0]}"
-    return (f"{what}: ONNX Runtime has no {wanted[0]} that works here; ran on {ran_on[0]}",)
+    what = "not run on a GPU" if ran_on[0] == _CPU else f"not run by {wanted[0]}"
+    return (f"{what}: ONNX Runtime has no {wanted[0]} that works here{problem}; ran on {ran_on[0]}",)
 
 
 def _translated(path: Path, exc: Exception, library: str) -> Exception:
@@ -302,4 +311,5 @@ def _translated(path: Path, exc: Exception, library: str) -> Exception:
 
 
 def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:600]
+    """The library's words without the places in its source code."""
+    return re.sub(r"/onnxruntime_src/\S+:\d+ ", "", " ".join(str(exc).split()))[:600]
