@@ -46,9 +46,10 @@ class OnnxExporter(Section):
         description="Type of activations' codes, the same grid in both: `uint8` is fastest on x86 CPUs, TensorRT reads `int8` only.",
     )
     quantize_bias: bool = Field(default=True, description="Biases as int32 codes; TensorRT wants them in float.")
-    clamp_codes: bool = Field(
+    on_codes: bool = Field(
         default=False,
-        description="Write a ReLU or clip whose bounds are not the ends of its grid behind the quantizer, on codes: ONNX Runtime's CPU kernels need it so.",
+        description="Write padding, and a ReLU or clip whose bounds are not the ends of its grid, as integer operators on codes: ONNX Runtime's CPU "
+        "kernels would leave them, and the convolution before them, in float.",
     )
     operators: tuple[str, ...] = Field(
         default=(), description="ONNX operators that the device's runtime has. Default: all of the standard."
@@ -109,9 +110,7 @@ class OnnxExporter(Section):
         from edgepack.exporters.onnx_layers import write_layers
         from edgepack.exporters.onnx_layout import place_pairs
 
-        pairs = place_pairs(
-            graph, operations, program.activations, dtype=self.activation_dtype, clamp_codes=self.clamp_codes
-        )
+        pairs = place_pairs(graph, operations, program.activations, dtype=self.activation_dtype, on_codes=self.on_codes)
         scales = {tensor: pair.params.scale[0] for tensor, pair in pairs.items()}
         notes = write_layers(graph, program.layers, scales, quantize_bias=self.quantize_bias)
         if self.options.io_dtype == "int8":

@@ -85,17 +85,17 @@ def place_pairs(
     activations: Mapping[str, QuantParams],
     *,
     dtype: CodeType,
-    clamp_codes: bool,
+    on_codes: bool,
 ) -> dict[str, Pair]:
     """Give the pairs their parameters and names, and put them where integer kernels want them. Answers each real-valued tensor's pair.
 
-    `operations` names the operation of each QuantizeLinear output of the graph. With `clamp_codes`, a clamp that the grid's ends don't perform
+    `operations` names the operation of each QuantizeLinear output of the graph. With `on_codes`, a clamp that the grid's ends don't perform
     clips codes.
     """
     _quantize_before_moves(graph)
     pairs = _write_parameters(graph, operations, activations, dtype)
-    _clamp_by_the_grid(graph, clamp_codes=clamp_codes)
-    _carry_through_moves(graph, pairs)
+    _clamp_by_the_grid(graph, on_codes=on_codes)
+    _carry_through_moves(graph, pairs, on_codes=on_codes)
     return pairs
 
 
@@ -157,8 +157,8 @@ def _pair(graph: Graph, operation: str, learned: QuantParams, dtype: CodeType) -
     return Pair(operation=operation, params=params, constants=(scale, zero))
 
 
-def _clamp_by_the_grid(graph: Graph, *, clamp_codes: bool) -> None:
-    """Drop a ReLU or clip before a quantizer that saturates at the same values; with `clamp_codes`, clip codes where it doesn't.
+def _clamp_by_the_grid(graph: Graph, *, on_codes: bool) -> None:
+    """Drop a ReLU or clip before a quantizer that saturates at the same values; with `on_codes`, clip codes where it doesn't.
 
     Rounding is monotonic, so clamping codes by the rounded bounds gives the codes of the clamped values. ONNX Runtime's convolutions take
     in a clamp that the grid performs; any other one behind them makes it compute the whole convolution in float.
@@ -177,10 +177,10 @@ def _clamp_by_the_grid(graph: Graph, *, clamp_codes: bool) -> None:
         scale, zero = (graph.constants[name] for name in quantize.input[1:3])
         limits = np.iinfo(zero.dtype)
         low, high = (int(np.clip(np.rint(np.float32(b) / scale) + zero, limits.min, limits.max)) for b in bounds)
-        if (low, high) == (limits.min, limits.max) or clamp_codes:
+        if (low, high) == (limits.min, limits.max) or on_codes:
             quantize.input[0] = clamp.input[0]
             graph.nodes = [node for node in graph.nodes if node is not clamp]
-        if (low, high) != (limits.min, limits.max) and clamp_codes:
+        if (low, high) != (limits.min, limits.max) and on_codes:
             _clip_codes(graph, quantize, np.array([low, high], zero.dtype), like=clamp)
 
 
@@ -210,18 +210,38 @@ def _clamp_bounds(graph: Graph, node: Any) -> tuple[float, float] | None:
     return bounds[0], bounds[1]
 
 
-def _carry_through_moves(graph: Graph, pairs: dict[str, Pair]) -> None:
-    """Put a pair with the same grid behind every operator that only moves quantized values. Its values are on the grid, so nothing is rounded."""
+def _carry_through_moves(graph: Graph, pairs: dict[str, Pair], *, on_codes: bool) -> None:
+    """Put a pair with the same grid behind every operator that only moves quantized values. Its values are on the grid, so nothing is rounded.
+
+    With `on_codes`, padding moves codes itself: ONNX Runtime (1.31) takes the pairs around every other move away, but not around this one.
+    """
     nodes: list[Any] = []
+    codes_of = {node.output[0]: node.input[0] for node in graph.nodes if node.op_type == "DequantizeLinear"}
     for node in graph.nodes:
         nodes.append(node)
         if node.op_type not in _MOVES_VALUES_ONLY or node.input[0] not in pairs:
             continue
         pair = replace(pairs[node.input[0]], carried=True)
+        padding = _padding_code(graph, node, pair) if on_codes else None
         for index, moved in enumerate(node.output):
-            values, codes = graph.fresh(f"{moved}/values"), graph.fresh(f"{moved}/codes")
-            node.output[index] = values
-            nodes.append(make_node("QuantizeLinear", [values, *pair.constants], [codes]))
-            nodes.append(make_node("DequantizeLinear", [codes, *pair.constants], [moved]))
+            node.output[index] = codes_of[moved] = graph.fresh(f"{moved}/codes")
+            if padding is not None:
+                node.input[:] = [codes_of[node.input[0]], node.input[1], padding, *node.input[3:]]
+            else:
+                node.output[index] = graph.fresh(f"{moved}/values")
+                nodes.append(make_node("QuantizeLinear", [node.output[index], *pair.constants], [codes_of[moved]]))
+            nodes.append(make_node("DequantizeLinear", [codes_of[moved], *pair.constants], [moved]))
             pairs[moved] = pair
     graph.nodes = nodes
+
+
+def _padding_code(graph: Graph, node: Any, pair: Pair) -> str | None:
+    """The constant with the code of a padding's value; None for another operator, or another kind of padding."""
+    mode = next((item.s for item in node.attribute if item.name == "mode"), b"constant")
+    value = graph.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.float32(0)
+    if node.op_type != "Pad" or mode != b"constant" or value is None:
+        return None
+    scale, zero = (graph.constants[name] for name in pair.constants)
+    limits = np.iinfo(zero.dtype)
+    code = np.clip(np.rint(np.float32(value) / scale) + zero, limits.min, limits.max)
+    return graph.constant(f"{node.output[0]}/padding", np.asarray(code, zero.dtype).reshape(()), shared=True)

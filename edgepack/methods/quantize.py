@@ -94,6 +94,8 @@ class Quantize(Section):
                     preset=nncf.QuantizationPreset.MIXED,
                     subset_size=len(samples),
                     fast_bias_correction=True,
+                    # NNCF 3.4 takes the scale of a layer norm for a weight with one grid per channel, and fails at that.
+                    ignored_scope=nncf.IgnoredScope(types=["layer_norm"], validate=False),
                     advanced_parameters=_nncf_parameters(self, context.constraints),
                 )
         except (

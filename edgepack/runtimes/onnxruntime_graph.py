@@ -18,7 +18,7 @@ from edgepack.runtimes.protocol import Operator
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # Between a quantizer and the output that it makes: they keep codes as they are, or clip them.
-_KEEPS_GRID = {"Clip", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"}
+_KEEPS_GRID = {"Clip", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"}
 # The runtime's own data movements and the grid's notation: neither computes.
 _NO_ARITHMETIC = {QUANTIZE, DEQUANTIZE, "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "ReorderInput", "ReorderOutput",
                   "MemcpyFromHost", "MemcpyToHost", "Shape", "Constant"}  # fmt: skip

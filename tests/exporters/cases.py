@@ -17,7 +17,7 @@ from edgepack.network.model import Model, float_network
 from edgepack.network.train import Trainer
 from edgepack.network.training import Training
 from edgepack.targets import load_target
-from exporters.zoo import ZOO, make
+from exporters.zoo import MORE, ZOO, make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Case:
 
 def float_case(name: str, *, samples: int = 24) -> tuple[Model, Samples]:
     """A network of the zoo as it is, and samples of its shape."""
-    _, shape = ZOO[name]
+    _, shape = (ZOO | MORE)[name]
     network = make(name)
     with torch.no_grad():
         out = network(torch.zeros(1, *shape))

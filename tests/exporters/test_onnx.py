@@ -24,10 +24,10 @@ from edgepack.network.model import Model, predict
 from edgepack.runtimes.onnxruntime import OnnxRuntime
 from edgepack.targets import load_target
 from exporters.cases import Case, float_case, quantized
-from exporters.zoo import ZOO
+from exporters.zoo import MORE, ZOO
 
 MEAN_STEPS_MAX, MAX_STEPS_MAX = 0.75, 3.0
-CPU = {"clamp_codes": True}
+CPU = {"on_codes": True}
 IMAGES = "concatenation and poolings"
 
 
@@ -61,7 +61,7 @@ def activation_zero_points(path: Path) -> Iterator[Array]:
             yield values[node.input[2]]
 
 
-@pytest.mark.parametrize("name", list(ZOO))
+@pytest.mark.parametrize("name", [*ZOO, *MORE])
 def test_the_file_computes_what_was_trained(name: str, zoo_export: Callable[[str], tuple[Case, Exported]]) -> None:
     case, made = zoo_export(name)
 
@@ -76,7 +76,7 @@ def test_the_file_computes_what_was_trained(name: str, zoo_export: Callable[[str
         assert steps.max() <= MAX_STEPS_MAX, (item.name, steps.max())
 
 
-@pytest.mark.parametrize("name", list(ZOO))
+@pytest.mark.parametrize("name", [*ZOO, *MORE])
 def test_no_operator_is_there_that_the_float_graph_has_not(
     name: str, zoo_export: Callable[[str], tuple[Case, Exported]]
 ) -> None:
@@ -90,7 +90,9 @@ def test_no_operator_is_there_that_the_float_graph_has_not(
     assert kinds == []
 
 
-@pytest.mark.parametrize("name", [IMAGES, "shared weights", "two outputs", "dense connections", "one dimension"])
+@pytest.mark.parametrize(
+    "name", [IMAGES, "shared weights", "two outputs", "dense connections", "one dimension", "padded shortcut"]
+)
 def test_integer_kernels_run_all_of_it(name: str, zoo_export: Callable[[str], tuple[Case, Exported]]) -> None:
     _, made = zoo_export(name)
 
@@ -98,6 +100,23 @@ def test_integer_kernels_run_all_of_it(name: str, zoo_export: Callable[[str], tu
 
     assert set(execution.types) == {"u8"}
     assert execution.notes == ()
+
+
+def test_linear_layers_over_sequences_have_int8_weights_though_the_exporter_transposes_them(
+    zoo_export: Callable[[str], tuple[Case, Exported]],
+) -> None:
+    case, made = zoo_export("attention")
+
+    values = constants(made.path)
+
+    layers = [layer for layer in program_of(case.model).layers if layer.kind == "linear"]
+    assert len(layers) == 6
+    for layer in layers:
+        assert layer.codes is not None
+        np.testing.assert_array_equal(
+            np.sort(values[f"{layer.name}/codes"], axis=None), np.sort(layer.codes, axis=None)
+        )
+    assert not any(value.dtype == np.float32 and value.ndim > 1 for value in values.values())
 
 
 def test_weights_are_the_trained_codes_and_biases_int32(zoo_export: Callable[[str], tuple[Case, Exported]]) -> None:

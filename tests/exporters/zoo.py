@@ -147,7 +147,43 @@ class Residual(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+class PaddedShortcut(nn.Module):
+    """A residual network whose shortcut drops every second pixel and pads channels, as ResNets on CIFAR-10 have (option A)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down, self.linear = block(3, 8), block(8, 16, stride=2), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = functional.relu(self.down(x) + functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4)))
+        return self.linear(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """One transformer block: layer norms, products of two activations, GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.qkv, self.out = (
+            nn.Linear(16, 32),
+            nn.LayerNorm(32),
+            nn.Linear(32, 96),
+            nn.Linear(32, 32),
+        )
+        self.mlp = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        query, key, value = self.qkv(self.norm(x)).chunk(3, -1)
+        x = x + self.out(functional.softmax(query @ key.transpose(-1, -2) / 5.6, -1) @ value)
+        return self.head((x + self.mlp(x)).mean(1))
+
+
+Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
+# What every exporter takes.
+ZOO: Networks = {
     "hard swish and squeeze-excite": (HardSwishAndExcite, (3, 16, 16)),
     "concatenation and poolings": (Inception, (3, 16, 16)),
     "u-net": (UNet, (3, 16, 16)),
@@ -158,12 +194,17 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense connections": (Dense, (3, 16, 16)),
     "inverted residual": (Residual, (3, 16, 16)),
 }
+# What some exporters take, too.
+MORE: Networks = {
+    "padded shortcut": (PaddedShortcut, (3, 16, 16)),
+    "attention": (Attention, (6, 16)),
+}
 
 
 def make(name: str) -> nn.Module:
     """A network of the zoo, the same values each time."""
     torch.manual_seed(0)
-    network = ZOO[name][0]()
+    network = (ZOO | MORE)[name][0]()
     with torch.no_grad():
         for norm in network.modules():
             if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
