@@ -15,11 +15,12 @@ SOURCES: Registry[type[Source]] = Registry(
     {
         "torch_factory": "edgepack.sources.torch_factory:TorchFactory",
         "onnx": "edgepack.sources.onnx:Onnx",
+        "tflite": "edgepack.sources.tflite:TFLite",
         "torch_export": "edgepack.sources.torch_export:TorchExport",
     },
 )
 # Which source reads a file, by its suffix; for a folder, by a file in it.
-KIND_OF_SUFFIX: dict[str, str] = {".onnx": "onnx", ".pt2": "torch_export"}
+KIND_OF_SUFFIX: dict[str, str] = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "torch_export"}
 KIND_OF_FOLDER: dict[str, str] = {}
 
 
