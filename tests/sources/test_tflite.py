@@ -89,7 +89,7 @@ def test_its_plan_says_what_is_done(project: Path) -> None:
 def test_compression_is_refused_before_anything_runs(project: Path, tmp_path: Path) -> None:
     folder = changed(project, tmp_path / "project", new=PTQ)
 
-    with pytest.raises((UnsupportedError, RecipeError), match="ships as it is|data.calibration"):
+    with pytest.raises((UnsupportedError, RecipeError), match=r"ships as it is|data\.calibration"):
         make_plan(folder)
 
 
@@ -106,7 +106,7 @@ def test_its_inputs_keep_their_names(project: Path, tmp_path: Path) -> None:
     inputs = '\n[[model.inputs]]\nname = "picture"\nshape = [1, 8, 8]\n'
     folder = changed(project, tmp_path / "project", 'file = "model.tflite"\n', f'file = "model.tflite"\n{inputs}')
 
-    with pytest.raises(SourceError, match="'picture' is called 'image' in model.tflite"):
+    with pytest.raises(SourceError, match=r"'picture' is called 'image' in model\.tflite"):
         make_plan(folder)
 
 
