@@ -60,6 +60,10 @@ class ModelSection(Section):
     weights_key: str | None = Field(
         default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`."
     )
+    allow_code: bool = Field(
+        default=False,
+        description="Whether layers of a `.keras` file that bring code of their own (Lambda) may run. Say yes to files that you trust only.",
+    )
     inputs: tuple[InputSection, ...] = Field(
         default=(),
         description="Inputs in the order of `forward`. Required with `factory`; a file knows its inputs, and what stands here names them anew and "

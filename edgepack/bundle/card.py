@@ -19,8 +19,9 @@ def model_card(manifest: Manifest) -> str:
     lines += [f"- author: {manifest.author}"] if manifest.author else []
     lines += [f"- licence: {manifest.license}"] if manifest.license else []
     if (metric := manifest.metric) is not None:
-        original = f"; the original float model has {metric.float_value:.2%}" if metric.float_value is not None else ""
-        lines.append(f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples{original}")
+        lines.append(
+            f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples; the original float model has {metric.float_value:.2%}"
+        )
     lines += [
         "",
         "## Input and output",

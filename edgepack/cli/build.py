@@ -154,11 +154,9 @@ def _show(bundle: Bundle) -> None:
     from edgepack.cli.words import percent, size
 
     manifest = bundle.manifest
-    if manifest.checks:
-        draw(checks_table(manifest.checks))
+    draw(checks_table(manifest.checks))
     if not manifest.checks_passed:
         click.secho("Some checks failed; the bundle says so, as --allow-failed-checks asked.", fg="yellow")
     if (metric := manifest.metric) is not None:
-        original = "" if metric.float_value is None else f" (original {percent(metric.float_value)})"
-        click.echo(f"{metric.name} {percent(metric.value)}{original}", nl=False)
+        click.echo(f"{metric.name} {percent(metric.value)} (original {percent(metric.float_value)})", nl=False)
         click.echo(f" · model {size(manifest.model.total_bytes)} · {manifest.target}")

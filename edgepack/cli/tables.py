@@ -218,8 +218,7 @@ def _size(one: Measurement, base: Measurement) -> str:
 def _quality(one: Measurement, manifest: Manifest) -> str:
     if (metric := manifest.metric) is None:
         return ""
-    value = metric.value if one.sha256 == manifest.model.sha256 else metric.float_value
-    return "" if value is None else percent(value)
+    return percent(metric.value if one.sha256 == manifest.model.sha256 else metric.float_value)
 
 
 def _speed(one: Measurement, result: BenchResult) -> str:

@@ -13,5 +13,3 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
         "onnx": "edgepack.exporters.onnx:OnnxExporter",
     },
 )
-# The format that each of them writes.
-FORMAT_OF_EXPORTER = {"litert": "tflite", "onnx": "onnx", "openvino": "openvino"}

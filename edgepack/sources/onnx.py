@@ -23,6 +23,7 @@ class Onnx:
     """`file = "model.onnx"` of the recipe. A plan reads and checks the whole graph; it needs onnx for that, and no torch."""
 
     abilities: ClassVar[Abilities] = Abilities()
+    tools: ClassVar[tuple[str, ...]] = ("onnx",)
 
     section: ModelSection
     folder: Path

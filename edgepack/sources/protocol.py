@@ -21,13 +21,12 @@ class Abilities:
     """What can be done with the models of a kind of source beside exporting them as they are.
 
     `quantizes`: post-training quantization; `trains`: steps that train (QAT, pruning). `reason` says, where one is missing, why, and
-    what to do instead. `finished` is the format ('tflite') of a model that is exported already: it is verified, bundled and benched as it is.
+    what to do instead.
     """
 
     quantizes: bool = True
     trains: bool = True
     reason: str = ""
-    finished: str = ""
 
 
 class Source(Protocol):
@@ -38,6 +37,7 @@ class Source(Protocol):
     """
 
     abilities: ClassVar[Abilities]
+    tools: ClassVar[tuple[str, ...]]  # packages beside torch whose versions decide about the model
 
     def __init__(self, *, section: ModelSection, folder: Path) -> None: ...
 

@@ -38,6 +38,7 @@ class TorchExport:
     """`file = "model.pt2"` of the recipe."""
 
     abilities: ClassVar[Abilities] = Abilities()
+    tools: ClassVar[tuple[str, ...]] = ()
 
     section: ModelSection
     folder: Path

@@ -42,6 +42,7 @@ class TorchFactory:
     """`factory = "module:function"` and `weights = "file"` of the recipe."""
 
     abilities: ClassVar[Abilities] = Abilities()
+    tools: ClassVar[tuple[str, ...]] = ()
 
     section: ModelSection
     folder: Path

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,17 @@ def _converting(plan: BuildPlan, cache: StageCache, progress: Progress) -> Itera
 def _key(plan: BuildPlan, dependencies: tuple[Path, ...]) -> str:
     files = tuple(sorted({*plan.source.files(), *dependencies}))
     digests = [[_placeless(file, plan.folder), digest] for file, digest in file_digests(files).items()]
-    return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(digests))
+    return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(digests), _versions(plan.source.tools))
+
+
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
 
 
 def _placeless(file: Path, folder: Path) -> str:

@@ -61,7 +61,7 @@ class Verification:
 def verify(
     plan: BuildPlan,
     cache: StageCache,
-    compressed: Stored | None,
+    compressed: Stored,
     exported: ExportedModel,
     evaluated: Evaluated,
     measured: tuple[Check, ...],

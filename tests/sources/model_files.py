@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from small_project import Project, seeded_network
 
+from sources import keras_files
+
 MODEL = '[model]\nfactory = "model:make"\nweights = "weights.safetensors"\n'
 INPUTS = '[[model.inputs]]\nname = "image"\nshape = [1, 8, 8]\nlayout = "CHW"\n'
 
@@ -54,15 +56,15 @@ def _onnx(project: Project) -> str:
     return "model.onnx"
 
 
-def _tflite(project: Project) -> str:
-    import litert_torch
+def _keras(project: Project) -> str:
+    """Channels last: the samples are turned with it."""
+    keras_files.write_tiny(trained(project), project.folder / "model.keras")
+    for role in ("train", "evaluation"):
+        project.write_data(role, x=project.data(role)["x"].transpose(0, 2, 3, 1))
+    return "model.keras"
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        litert_torch.convert(trained(project), (torch.zeros(1, 1, 8, 8),)).export(str(project.folder / "model.tflite"))
-    return "model.tflite"
 
-
-MODEL_FILES: dict[str, Callable[[Project], str]] = {"onnx": _onnx, "tflite": _tflite, "torch_export": _pt2}
+MODEL_FILES: dict[str, Callable[[Project], str]] = {"keras": _keras, "onnx": _onnx, "torch_export": _pt2}
 
 
 def use_file(project: Project, kind: str, *, inputs: bool = False) -> Path:

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from edgepack.network.imported.assemble import assemble
-from edgepack.network.imported.clean import drop_idle, fold_constants
+from edgepack.network.imported.clean import drop_idle, fold_constants, plain_numbers
 from edgepack.network.imported.draft import Draft
 from edgepack.network.imported.layers import fold_affine, recompose
-from edgepack.network.imported.layout import sink_permutes
+from edgepack.network.imported.layout import raise_permutes, settle_permutes, sink_permutes
 
 _ROUNDS = 3  # one is enough for all but a few; each makes room for the next
 
@@ -31,9 +31,13 @@ def module_of(program: torch.export.ExportedProgram) -> nn.Module:
     for _ in range(_ROUNDS):
         drop_idle(draft)
         fold_constants(draft)
+        plain_numbers(draft)
         recompose(draft)
         sink_permutes(draft)
         fold_affine(draft)
+    raise_permutes(draft)
+    fold_affine(draft)
+    settle_permutes(draft)
     drop_idle(draft)
     draft.graph.lint()
     return assemble(draft)

@@ -153,6 +153,9 @@ class _Batched(nn.Module):
             self.register_parameter(name, parameter)
         for name, buffer in module.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):  # a constant in the code
+                self.register_buffer(name, value, persistent=False)
         self._graph, self._choices = module.graph, choices
 
     def forward(self, *inputs: torch.Tensor) -> Any:

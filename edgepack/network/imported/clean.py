@@ -13,6 +13,7 @@ _COPIES = {"alias", "clone", "contiguous", "detach", "lift_fresh", "lift_fresh_c
 _CASTS = {"to", "_to_copy", "type_as"}
 _RESHAPES = {"view", "reshape", "_unsafe_view", "expand", "flatten", "squeeze", "unsqueeze"}
 _DROPOUTS = {"dropout": 2, "feature_dropout": 2, "alpha_dropout": 2, "native_dropout": 2}
+_ARITHMETIC = {"add", "sub", "mul", "div", "rsub", "pow"}
 _CHECKS = ("_assert", "sym_constrain_range")
 _LARGEST_FOLDED = 1 << 20  # elements; a constant that folding would only repeat stays small
 
@@ -76,6 +77,18 @@ def fold_constants(draft: Draft) -> None:
         known = [source for source in sources if source is not None]
         like = max(known, key=_rank, default=None)
         draft.replace(node, draft.add_constant(value.contiguous().clone(), like=like, name=node.name, before=node))
+    draft.sweep()
+
+
+def plain_numbers(draft: Draft) -> None:
+    """A constant without dimensions is a number in the code: training must not move it, and quantization gives it no grid."""
+    for node in list(draft.graph.nodes):
+        if kind_of(node) not in _ARITHMETIC:
+            continue
+        for position, arg in enumerate(node.args):
+            value = draft.tensor(arg)
+            if value is not None and value.dim() == 0 and position > 0:
+                node.update_arg(position, value.item())
     draft.sweep()
 
 

@@ -20,6 +20,7 @@ _BY_RANK = {
     (3, False): aten.conv1d.default, (4, False): aten.conv2d.default, (5, False): aten.conv3d.default,
     (3, True): aten.conv_transpose1d.default, (4, True): aten.conv_transpose2d.input, (5, True): aten.conv_transpose3d.input,
 }  # fmt: skip
+_SIXTH_TOLERANCE = 1e-6  # float32 of 1/6
 _AFFINE = {"add", "sub", "mul", "div", "rsub"}
 
 
@@ -41,6 +42,8 @@ def recompose(draft: Draft) -> None:
             "native_group_norm",
         ):
             _norm(draft, node, kind)
+        elif kind in ("mul", "div"):
+            _hard_sigmoid(draft, node)
         elif kind == "max_pool2d_with_indices" and _only_first(node):
             _first_of(
                 draft,
@@ -93,6 +96,23 @@ def _norm(draft: Draft, node: fx.Node, kind: str) -> None:
     _first_of(draft, node, new)
 
 
+def _hard_sigmoid(draft: Draft, node: fx.Node) -> None:
+    """relu6(x + 3) / 6, as MobileNet-V3 was first written."""
+    factor = (
+        node.args[1] if kind_of(node) == "mul" else 1 / node.args[1] if isinstance(node.args[1], (int, float)) else None
+    )
+    if not isinstance(factor, (int, float)) or abs(factor - 1 / 6) > _SIXTH_TOLERANCE:
+        return
+    clipped = node.args[0]
+    is_relu6 = kind_of(clipped) == "relu6" or (
+        kind_of(clipped) in ("clamp", "hardtanh")
+        and [argument(clipped, 1, "min"), argument(clipped, 2, "max")] == [0, 6]  # type: ignore[arg-type]
+    )
+    shifted = clipped.args[0] if is_relu6 else None  # type: ignore[union-attr]
+    if kind_of(shifted) == "add" and shifted.args[1] == 3 and not shifted.kwargs:  # type: ignore[union-attr]
+        draft.replace(node, draft.call(aten.hardsigmoid.default, shifted.args[0], before=node))  # type: ignore[union-attr]
+
+
 def _only_first(node: fx.Node) -> bool:
     return all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
 
@@ -123,7 +143,7 @@ def fold_affine(draft: Draft) -> None:
         steps = [step]
         while len(steps[-1].source.users) == 1 and (before := _affine_step(draft, steps[-1].source)) is not None:
             steps.append(before)
-        if not _into_layer(draft, steps) and len(steps) > 1:
+        if not _into_layer(draft, steps) and (len(steps) > 1 or _is_image(steps[-1].source)):
             _as_batch_norm(draft, steps)
     draft.sweep()
 
@@ -220,13 +240,27 @@ def _groups(layer: fx.Node) -> int:
     return int(argument(layer, 6, "groups", 1))
 
 
+def _is_image(node: fx.Node) -> bool:
+    """An input, as it is or turned, that goes to convolutions, padded perhaps, when its values are scaled: its second dimension is the channels."""
+    source = node.args[0] if kind_of(node) in ("permute", "view") else node
+    is_input = isinstance(source, fx.Node) and source.op == "placeholder" and len(shape_of(node)) == 4
+    return is_input and all(_feeds_convolutions(user) for user in node.users)
+
+
+def _feeds_convolutions(node: fx.Node) -> bool:
+    kind = kind_of(node)
+    return kind == "conv2d" or (
+        kind in (*_AFFINE, "pad", "constant_pad_nd", "batch_norm") and all(map(_feeds_convolutions, node.users))
+    )
+
+
 def _as_batch_norm(draft: Draft, steps: list[_Affine]) -> None:
-    """Only where a scale and a shift really differ between channels."""
+    """Only where a scale and a shift really differ between channels, or where the pixels of an image are scaled: one operator for both."""
     last = steps[0].node
     if not 2 <= len(shape_of(last)) <= 5:
         return
     found = _combined(steps, axis=1)
-    if found is None or found[0].numel() == 1 or all(bool((value == value[0]).all()) for value in found):
+    if found is None or (not _is_image(steps[-1].source) and all(bool((value == value[0]).all()) for value in found)):
         return
     dtype = last.meta["val"].dtype
     named = next((step.named for step in steps if step.named is not None), None)

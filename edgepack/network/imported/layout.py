@@ -22,6 +22,7 @@ _UNARY = {
     "floor", "ceil", "sin", "cos", "to", "_to_copy", "logit", "log_sigmoid", "softsign", "square", "sign",
 }  # fmt: skip
 _ELEMENTWISE = {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "where", "rsub"}
+_RESHAPES = {"view", "reshape", "_unsafe_view"}
 _REDUCTIONS = {"mean", "sum", "amax", "amin", "prod", "var", "std", "logsumexp"}
 _ALONG = {"softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "slice", "index_select", "flip"}
 
@@ -40,6 +41,73 @@ def sink_permutes(draft: Draft) -> None:
         draft.sweep()
 
 
+def raise_permutes(draft: Draft) -> None:
+    """Where an image's values are scaled before it is turned for the first convolution, turn it first: then channels are where layers look for them."""
+    for node in list(draft.graph.nodes):
+        while (chain := _chain_to_input(draft, node)) is not None:
+            node = _before(draft, chain, node)
+    draft.sweep()
+
+
+def _chain_to_input(draft: Draft, permute: fx.Node) -> fx.Node | None:
+    """The operation before a permute, where nothing but operations on single values lies between an input and it."""
+    order = _order(permute)
+    above = permute.args[0] if order is not None else None
+    node = above
+    while isinstance(node, fx.Node) and node.op == "call_function" and len(node.users) == 1:
+        kind = kind_of(node)
+        operands = [arg for arg in node.args if isinstance(arg, fx.Node) and draft.constant(arg) is None]
+        is_pad = kind in ("pad", "constant_pad_nd") and argument(node, 2, "mode", "constant") == "constant"
+        if (
+            len(operands) != 1
+            or operands[0] is not node.args[0]
+            or not (kind in _UNARY or kind in _ELEMENTWISE or is_pad)
+        ):
+            return None
+        node = node.args[0]
+    found = isinstance(node, fx.Node) and node.op == "placeholder" and above is not node
+    return above if found else None  # type: ignore[return-value]
+
+
+def _before(draft: Draft, above: fx.Node, permute: fx.Node) -> fx.Node:
+    """permute(op(x, …)) → op(permute(x), …); the new permute."""
+    order = _order(permute)
+    assert order is not None
+    source = _inner(above)
+    value = source.meta["val"].permute(order)
+    turned = draft.call(aten.permute.default, source, list(order), before=permute, value=value)
+    if kind_of(above) in ("pad", "constant_pad_nd"):
+        back = tuple(order.index(dim) for dim in range(len(order)))
+        rest: list[Any] = [_pads_of(above.args[1], back), *above.args[2:]]
+    else:
+        rest = [_turned_constant(draft, arg, order, permute) for arg in above.args[1:]]
+    draft.replace(permute, draft.call(above.target, turned, *rest, before=permute, **above.kwargs))  # type: ignore[arg-type]
+    draft.graph.erase_node(above)
+    return turned
+
+
+def _turned_constant(draft: Draft, arg: Any, order: Sequence[int], before: fx.Node) -> Any:
+    """A constant for operands with this order of dimensions."""
+    value = draft.tensor(arg)
+    if value is None or value.dim() == 0:
+        return arg
+    full = value.reshape([1] * (len(order) - value.dim()) + list(value.shape)).permute(list(order)).contiguous()
+    return draft.add_constant(full, like=draft.constant(arg), before=before)
+
+
+def settle_permutes(draft: Draft) -> None:
+    """What is left of permutes that only move ones is a reshape; of reshapes in a row, the last."""
+    for node in list(draft.graph.nodes):
+        order = _order(node)
+        if order is not None and _is_view(_inner(node), order):
+            shape = _with_free_batch(shape_of(node))
+            draft.replace(node, draft.call(aten.view.default, _inner(node), shape, before=node))
+    for node in list(draft.graph.nodes):
+        if kind_of(node) in _RESHAPES and kind_of(node.args[0]) in _RESHAPES:
+            node.replace_input_with(_inner(node), _inner(_inner(node)))
+    draft.sweep()
+
+
 def _as_permute(draft: Draft, node: fx.Node) -> None:
     rank = len(shape_of(node))
     order = list(range(rank))
@@ -52,7 +120,7 @@ def _rewrite(draft: Draft, node: fx.Node) -> bool:
     kind = kind_of(node)
     if kind == "permute":
         return _merge(draft, node)
-    if kind in ("view", "reshape", "_unsafe_view"):
+    if kind in _RESHAPES:
         return _reshape(draft, node)
     if kind == "cat":
         return _cat(draft, node)
@@ -106,17 +174,14 @@ def _merge(draft: Draft, node: fx.Node) -> bool:
     order, inner = _order(node), _order(node.args[0])
     assert order is not None
     source = node.args[0]
-    if inner is not None:
-        order, source = tuple(inner[dim] for dim in order), _inner(source)
-        if order == tuple(range(len(order))):
-            draft.replace(node, source)
-        else:
-            draft.replace(node, draft.call(aten.permute.default, source, list(order), before=node))
-        return True
-    if _moves_only_ones(shape_of(source), order):
-        draft.replace(node, draft.call(aten.view.default, source, _with_free_batch(shape_of(node)), before=node))
-        return True
-    return False
+    if inner is None:
+        return False
+    order, source = tuple(inner[dim] for dim in order), _inner(source)
+    if order == tuple(range(len(order))):
+        draft.replace(node, source)
+    else:
+        draft.replace(node, draft.call(aten.permute.default, source, list(order), before=node))
+    return True
 
 
 def _reshape(draft: Draft, node: fx.Node) -> bool:
@@ -126,6 +191,12 @@ def _reshape(draft: Draft, node: fx.Node) -> bool:
         return False
     draft.replace(node, draft.call(aten.view.default, _inner(node.args[0]), node.args[1], before=node))
     return True
+
+
+def _is_view(source: fx.Node, order: Sequence[int]) -> bool:
+    """Whether a permute would leave the values in memory as they are."""
+    shape = shape_of(source)
+    return _moves_only_ones(shape, tuple(order)) and sum(not isinstance(size, int) for size in shape) <= 1
 
 
 def _moves_only_ones(shape: tuple[Any, ...], order: Order) -> bool:
@@ -139,7 +210,7 @@ def _with_free_batch(shape: tuple[Any, ...]) -> list[int]:
 
 
 def _elementwise(draft: Draft, node: fx.Node) -> bool:
-    """All full-rank operands have one order; constants are put into it."""
+    """All full-rank operands have one order; constants are put into it, and so is what has only ones in the places that change."""
     orders = {order for arg in node.args if (order := _order(arg)) is not None}
     if len(orders) != 1:
         return False
@@ -154,9 +225,12 @@ def _elementwise(draft: Draft, node: fx.Node) -> bool:
             arguments.append(arg)
         elif _order(arg) == order:
             arguments.append(_inner(arg))
+        elif value is None and _order(arg) is None and len(shape_of(arg)) == len(order) and _is_view(arg, back):
+            turned = arg.meta["val"].permute(back)
+            shape = _with_free_batch(tuple(turned.shape))
+            arguments.append(draft.call(aten.view.default, arg, shape, before=node, value=turned))
         elif value is not None:
-            full = value.reshape([1] * (len(order) - value.dim()) + list(value.shape)).permute(back).contiguous()
-            arguments.append(draft.add_constant(full, like=draft.constant(arg), before=node))
+            arguments.append(_turned_constant(draft, arg, back, node))
         else:
             return False
     return _permuted(draft, node, tuple(arguments), order)
@@ -190,10 +264,14 @@ def _pad(draft: Draft, node: fx.Node, order: Order) -> bool:
     """`pad` counts pairs from the last dimension; only padding with a constant works on any of them."""
     if kind_of(node) == "pad" and argument(node, 2, "mode", "constant") != "constant":
         return False
-    pads: Any = node.args[1]
+    return _moved(draft, node, (node.args[0], _pads_of(node.args[1], order), *node.args[2:]), order)
+
+
+def _pads_of(pads: Any, order: Order) -> list[int]:
+    """The pads of the dimensions before a permute, from those after it."""
     rank = len(order)
     by_dim = {order[rank - 1 - index]: pads[2 * index : 2 * index + 2] for index in range(len(pads) // 2)}
     renamed = [size for dim in reversed(range(rank)) for size in by_dim.get(dim, [0, 0])]
     while renamed[-2:] == [0, 0]:
         renamed = renamed[:-2]
-    return _moved(draft, node, (node.args[0], renamed, *node.args[2:]), order)
+    return renamed

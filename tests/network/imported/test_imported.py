@@ -128,12 +128,29 @@ def of_zoo(name: str) -> tuple[Callable[[], nn.Module], Callable[[int], tuple[to
     return lambda: make(name), lambda batch: (torch.randn(batch, *ZOO[name][1]),)
 
 
+class Pixels(nn.Module):
+    """NHWC pixels scaled before anything else, squeeze-excite, a hard sigmoid in pieces: Keras' MobileNet-V3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.squeeze = nn.Conv2d(3, 8, 3, stride=2), nn.Conv2d(8, 8, 1, bias=False)
+        self.slope = nn.Parameter(torch.randn(8))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = functional.pad(image * torch.tensor(1 / 127.5) - 1.0, (0, 0, 0, 1, 0, 1)).permute(0, 3, 1, 2)
+        x = self.stem(x).permute(0, 2, 3, 1)
+        gate = self.squeeze(x.mean((1, 2)).reshape(-1, 1, 1, 8).permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + self.slope
+        gate = functional.relu6(gate + 3.0) * (1 / 6)
+        return (x * gate).mean((1, 2))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], tuple[torch.Tensor, ...]]]] = {
     **{name: of_zoo(name) for name in ZOO},
     "two inputs": (TwoInputs, both),
     "transformer": (Transformer, tokens),
     "channels last": (ChannelsLast, last),
     "norm first": (NormFirst, images),
+    "pixels": (Pixels, last),
     "core operations": (Core, images),
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -256,6 +273,18 @@ def test_a_scale_and_a_shift_that_no_layer_takes_in_become_a_batch_norm() -> Non
 
     assert "batch_norm" in kinds
     assert not {"mul", "add"} & set(kinds)
+
+
+def test_pixels_are_turned_before_they_are_scaled_in_one_operator() -> None:
+    _, again, sample = imported("pixels")
+
+    kinds = [op.kind for op in trace(again, sample(1)).values()]
+
+    assert kinds[1:5] == ["permute", "batch_norm", "pad", "conv2d"]
+    assert kinds.count("permute") == 1
+    assert kinds.count("mul") == 1, "the gate"
+    assert "hardsigmoid" in kinds
+    assert not {"add", "sub", "relu6"} & set(kinds)
 
 
 def test_clamps_have_the_names_that_targets_know() -> None:
