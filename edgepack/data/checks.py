@@ -48,9 +48,14 @@ def checked_labels(raw: RawSamples, *, classes: int | None, required: bool) -> N
     return labels.astype(np.int64)
 
 
-def checked_input(array: Array, spec: InputSection, *, sample_names: list[str]) -> NDArray[np.float32]:
-    """An input's samples as float32. Raises DataError unless type, shape and values are what the model takes."""
-    if array.dtype.kind != "f":
+def checked_input(array: Array, spec: InputSection, *, sample_names: list[str]) -> Array:
+    """An input's samples in its type. Raises DataError unless type, shape and values are what the model takes."""
+    integer = spec.dtype != "float32"
+    if integer and array.dtype.kind not in "iu":
+        raise DataError(
+            f"input '{spec.name}' needs {spec.dtype} and the samples are {array.dtype}; give integers such as token ids, and leave out [[preprocess]]"
+        )
+    if not integer and array.dtype.kind != "f":
         raise DataError(
             f"input '{spec.name}' needs float32 and the samples are {array.dtype}; "
             "add a 'to_float' or 'normalize' step to [[preprocess]]"
@@ -60,6 +65,8 @@ def checked_input(array: Array, spec: InputSection, *, sample_names: list[str]) 
             f"input '{spec.name}' needs shape {spec.shape} and the samples have {array.shape[1:]}; "
             f"{_shape_hint(array.shape[1:], spec.shape)}"
         )
+    if integer:
+        return _fitting(array, spec, sample_names)
     with np.errstate(over="ignore"):  # what overflows is infinite, and said below
         samples = array.astype(np.float32, copy=False)
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
@@ -70,6 +77,18 @@ def checked_input(array: Array, spec: InputSection, *, sample_names: list[str]) 
             f"({int((~finite).sum())} of {len(samples)} do); repair or leave out these samples"
         )
     return samples
+
+
+def _fitting(array: Array, spec: InputSection, sample_names: list[str]) -> Array:
+    """Integers in the input's type, none of which would wrap around."""
+    limits = np.iinfo(spec.dtype)
+    outside = (array < limits.min) | (array > limits.max)
+    if outside.any():
+        index = int(np.argmax(outside.reshape(len(array), -1).any(axis=1)))
+        raise DataError(
+            f"input '{spec.name}': {sample_names[index]} holds {array[outside].flat[0]}, which {spec.dtype} can't; correct the samples"
+        )
+    return array.astype(spec.dtype, copy=False)
 
 
 def _shape_hint(given: tuple[int, ...], needed: tuple[int, ...]) -> str:

@@ -57,11 +57,11 @@ class SampleSet:
 
     @property
     def size_bytes(self) -> int:
-        """Of all samples preprocessed: float32."""
-        return len(self) * 4 * sum(int(np.prod(spec.shape)) for spec in self.inputs)
+        """Of all samples preprocessed."""
+        return len(self) * sum(np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape)) for spec in self.inputs)
 
     def take(self, indices: NDArray[np.intp] | slice) -> Samples:
-        """The samples at some positions, in that order: float32 arrays (N, *shape) by input name.
+        """The samples at some positions, in that order: arrays (N, *shape) of the input's type by input name.
 
         Raises DataError for a sample that can't be read, of a wrong shape or type, or not finite.
         """

@@ -11,6 +11,7 @@ from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.files import write_atomic
 from edgepack.exporters.litert_graph import read_graph
 from edgepack.exporters.litert_pairing import Pairing, place
+from edgepack.exporters.litert_tables import LOOKUP, quantizers_of
 from edgepack.exporters.protocol import ExportOptions
 from edgepack.network.fold import take_nhwc
 from edgepack.network.model import Model
@@ -73,6 +74,8 @@ def lay_out(float_path: Path, pairing: Pairing, options: ExportOptions) -> bytes
     _, graph = read_graph(bytes(content))
     for operator in graph.operators:
         in_float = [i for i in operator.outputs if i in graph.float_tensors]
+        if operator.kind == LOOKUP and quantizers_of(operator, graph):
+            continue  # its table will be rounded
         if in_float and operator.kind not in ("QUANTIZE", "DEQUANTIZE"):
             raise UnsupportedError(
                 f"LiteRT operator {operator.kind} at '{place(graph.names[in_float[0]])}' has no int8 form in ai-edge-quantizer; "

@@ -85,8 +85,10 @@ def run_all_tensors(path: Path, inputs: list[Array], graph: Graph) -> dict[int, 
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
+    dtypes = {detail["index"]: detail["dtype"] for detail in interpreter.get_input_details()}
     for index, value in zip(graph.inputs, inputs, strict=True):
-        interpreter.set_tensor(index, np.ascontiguousarray(value))
+        # Integers may be narrower in the file than in the network: the converter makes int32 of int64.
+        interpreter.set_tensor(index, np.ascontiguousarray(value, dtype=dtypes[index]))
     interpreter.invoke()
     return {index: interpreter.get_tensor(index) for index in graph.activations()}
 

@@ -12,6 +12,7 @@ from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.types import Array, QuantParams
 from edgepack.exporters.litert_graph import Graph, Operator, read_graph
 from edgepack.exporters.litert_pairing import Pairing, place
+from edgepack.exporters.litert_tables import quantize_tables
 from edgepack.network.fold import Layer, Program
 
 _INT8, _INT32 = 9, 2
@@ -65,6 +66,7 @@ def impose(content: bytes, pairing: Pairing, program: Program, *, float_content:
     for operator in graph.operators:
         if operator.kind in _CHANNEL_AXIS:
             _impose_layer(file, operator, program, floats, done, notes)
+    notes += quantize_tables(model, graph, pairing.params)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), notes
 
 

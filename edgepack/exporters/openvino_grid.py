@@ -144,8 +144,8 @@ def _take_codes(network: Any, parameter: Any, tensors: Tensors) -> None:
     from openvino import opset13 as ops
 
     users = list(parameter.output(0).get_target_inputs())
-    params = _grid_below(users, tensors)
-    if params is None:
+    params = _grid_below(users, tensors) if parameter.get_element_type().is_real() else None
+    if params is None:  # indices have none; a table that they look up has
         return
     parameter.set_element_type(Type.i8)
     parameter.validate_and_infer_types()

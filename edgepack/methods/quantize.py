@@ -58,14 +58,15 @@ class Quantize(Section):
         from dataclasses import replace
 
         from edgepack.network.grid import complete_grid, trace
-        from edgepack.network.model import as_tensors
+        from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
 
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
-        network = self._post_training(model, context)
-        batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
-        frozen = complete_grid(network, ops, context.constraints, batches)
+        with lookups_told():
+            network = self._post_training(model, context)
+            batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
+            frozen = complete_grid(network, ops, context.constraints, batches)
         model = replace(model, network=network, frozen=frozen)
         if self.mode == "ptq":
             return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from edgepack.core.errors import StageError
+from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Samples, Silent, TensorSpec
 from edgepack.network.nncf_extension import ensure_extension
@@ -38,8 +39,8 @@ class Model:
     lineage: tuple[dict[str, Any], ...] = ()
 
     def example(self, batch: int = 1) -> tuple[torch.Tensor, ...]:
-        """Zeros of the inputs' shapes, for tracing."""
-        return tuple(torch.zeros(batch, *spec.shape[1:]) for spec in self.inputs)
+        """Zeros of the inputs' shapes and types, for tracing."""
+        return tuple(torch.zeros(batch, *spec.shape[1:], dtype=getattr(torch, spec.dtype)) for spec in self.inputs)
 
     def with_step(self, **facts: Any) -> Model:
         """The same model with one more line in its lineage."""
@@ -55,9 +56,20 @@ def predict(model: Model, samples: Samples, *, batch_size: int = 32) -> dict[str
     """The network's outputs for all samples in evaluation mode: name → array of shape (N, …), float32."""
     model.network.eval()
     parts: list[tuple[torch.Tensor, ...]] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), lookups_told():
         parts.extend(flat_outputs(model.network(*as_tensors(model, batch))) for batch in samples.batches(batch_size))
     return {spec.name: torch.cat([part[index] for part in parts]).numpy() for index, spec in enumerate(model.outputs)}
+
+
+@contextmanager
+def lookups_told() -> Iterator[None]:
+    """Turn a look-up behind the end of a table into the DataError that it is."""
+    try:
+        yield
+    except IndexError as exc:
+        raise DataError(
+            f"a sample holds an index that no row of the model's table has ({exc}); correct the samples' ids, or use the model that they were made for"
+        ) from exc
 
 
 def output_steps(model: Model) -> dict[str, float | None]:

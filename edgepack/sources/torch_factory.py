@@ -271,7 +271,8 @@ def _output_specs(network: nn.Module, inputs: tuple[TensorSpec, ...]) -> tuple[T
     shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
     try:
         with torch.inference_mode():
-            outputs = flat_outputs(network(*(torch.zeros(spec.shape) for spec in inputs)))
+            zeros = (torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
+            outputs = flat_outputs(network(*zeros))
     except Exception as exc:
         raise SourceError(
             f"model.inputs: the model refuses inputs of shape {shapes} (batch first): {_where(exc)}; correct model.inputs"

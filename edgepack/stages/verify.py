@@ -113,7 +113,9 @@ def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> dic
     samples = open_role(plan, plan.evaluation, labelled=True, first=GOLDEN_SAMPLES).all()
     values = border(plan, artifact, samples)
     inputs = {
-        item.name: values[item.name] if item.quantization is None else quantize(values[item.name], item.quantization)
+        item.name: values[item.name].astype(item.dtype, copy=False)
+        if item.quantization is None
+        else quantize(values[item.name], item.quantization)
         for item in artifact.inputs
     }
     outputs = plan.runtime.open(artifact.path, threads=plan.target.limits.threads).run(inputs)

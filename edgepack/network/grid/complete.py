@@ -24,6 +24,7 @@ def complete_grid(
     hooks = Hooks(network)
     _weights_have_one_quantizer_each(hooks, network, ops, constraints)
     _move_input_quantizers_to_producers(hooks, ops)
+    _drop_quantizers_of_constants(hooks, ops)
     groups = groups_of(ops, constraints)
     missing = [
         members
@@ -100,6 +101,14 @@ def _move_input_quantizers_to_producers(hooks: Hooks, ops: dict[str, Op]) -> Non
                 hooks.clear_before(op.name, port)
                 if hooks.quantizer_after(source) is None:
                     hooks.place_after(source, quantizer)
+
+
+def _drop_quantizers_of_constants(hooks: Hooks, ops: dict[str, Op]) -> None:
+    """What an embedding looks up, or a sum adds, has the grid of the outcome: NNCF would round it a second time, as no kernel does."""
+    kept = {(op.name, 1) for op in ops.values() if op.weight is not None}
+    for name, port in hooks.quantized_inputs():
+        if (name, port) not in kept:
+            hooks.clear_before(name, port)
 
 
 class _MinMax(nn.Module):

@@ -43,6 +43,12 @@ class Hooks:
     def place_before(self, op_name: str, port: int, module: nn.Module) -> None:
         self.storage.register_pre_function_hook(op_name, port, module)
 
+    def quantized_inputs(self) -> list[tuple[str, int]]:
+        """Operation and port of every quantizer before an operation's input."""
+        keys = [key.rpartition("__") for key in self.storage.pre_hooks]
+        places = [(name.replace(":", "."), int(port)) for name, _, port in keys]
+        return [place for place in places if self.quantizer_before(*place) is not None]
+
     def _first(self, table: nn.ModuleDict, op_name: str, port: int) -> Any | None:
         from nncf.torch.quantization.layers import BaseQuantizer
 
