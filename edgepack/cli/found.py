@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from edgepack.sources import KIND_OF_SUFFIX
+
 _NAMES = (
     "build",
     "build_model",
@@ -37,6 +39,17 @@ def find_weights(folder: Path) -> list[str]:
     """State dicts in the folder or in weights/ or checkpoints/ below it, safetensors first, relative to the folder."""
     files = [file for sub in _FOLDERS for suffix in _WEIGHTS for file in sorted((folder / sub).glob(f"*{suffix}"))]
     return [str(file.relative_to(folder)) for file in sorted(files, key=lambda file: _WEIGHTS.index(file.suffix))]
+
+
+def find_model_files(folder: Path) -> list[str]:
+    """Files that hold a whole model, of a kind that edgepack reads, in the folder or in models/ below it."""
+    found = [
+        file
+        for sub in ("", "models")
+        for suffix in KIND_OF_SUFFIX
+        for file in sorted((folder / sub).glob(f"*{suffix}"))
+    ]
+    return [str(file.relative_to(folder)) for file in found if file.is_file()]
 
 
 def _candidates(file: Path) -> list[tuple[int, str]]:

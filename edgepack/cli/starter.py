@@ -29,10 +29,15 @@ _WIDTH = 110
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], input_shape: Sequence[int] | None) -> str:
-    """A recipe that is valid as it stands; what has to be checked or filled in is marked."""
-    shape = list(input_shape or (1, 28, 28))
-    unknown = {} if factories else {"factory"}
+def starter(
+    *,
+    name: str,
+    factories: Sequence[str],
+    weights: Sequence[str],
+    input_shape: Sequence[int] | None,
+    files: Sequence[str] = (),
+) -> str:
+    """A recipe that is valid as it stands; what has to be checked or filled in is marked. With `files`, the first is the model."""
     blocks = [
         _HEAD,
         "# --- The whole recipe. (These keys must come before the first table.)\n"
@@ -40,16 +45,7 @@ def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], inpu
         _table(
             "bundle", BundleSection, {"name": _plain_name(name)}, then=_also("labels", ["labels.txt", ["cat", "dog"]])
         ),
-        _table(
-            "model",
-            ModelSection,
-            {"factory": (factories or ["model:build"])[0], **({"weights": weights[0]} if weights else {})},
-            marked=unknown,
-            skip=("inputs",),
-            then=_also("factory", factories[1:])
-            + _also("weights", weights[1:] or ([] if weights else ["weights.safetensors"])),
-        ),
-        _table("[model.inputs]", InputSection, {"shape": shape}, marked=set() if input_shape else {"shape"}),
+        *_model(factories, weights, input_shape, files),
         _DATA + _keys(DataSection, {}, only=("count", "seed", "sha256")),
         _provider(
             "train", "Samples for training steps (pruning, QAT). Labels are not needed: the float model teaches."
@@ -64,6 +60,39 @@ def starter(*, name: str, factories: Sequence[str], weights: Sequence[str], inpu
         _table("export", ExportSection, {}),
     ]
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
+
+
+def _model(
+    factories: Sequence[str], weights: Sequence[str], input_shape: Sequence[int] | None, files: Sequence[str]
+) -> list[str]:
+    """`[model]` and its inputs, which a file knows itself."""
+    shape = list(input_shape or (1, 28, 28))
+    inputs = _table(
+        "[model.inputs]", InputSection, {"shape": shape}, marked=set() if input_shape or files else {"shape"}
+    )
+    if files:
+        if not input_shape:
+            lines = [line if line.startswith("#") else f"# {line}" for line in inputs.splitlines() if line]
+            inputs = "\n".join(
+                [
+                    "# The file knows its inputs; this table names them anew, and gives sizes that it leaves open.",
+                    *lines,
+                ]
+            )
+        return [
+            _table("model", ModelSection, {"file": files[0]}, skip=("inputs",), then=_also("file", files[1:])),
+            inputs,
+        ]
+    model = _table(
+        "model",
+        ModelSection,
+        {"factory": (factories or ["model:build"])[0], **({"weights": weights[0]} if weights else {})},
+        marked={} if factories else {"factory"},
+        skip=("inputs",),
+        then=_also("factory", factories[1:])
+        + _also("weights", weights[1:] or ([] if weights else ["weights.safetensors"])),
+    )
+    return [model, inputs]
 
 
 def toml_value(value: Any) -> str:

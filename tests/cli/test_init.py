@@ -137,6 +137,25 @@ def test_what_the_folder_has_is_suggested(run: Run, tmp_path: Path) -> None:
     assert "found weights: weights/b.safetensors (also seen: a.pt)" in text
 
 
+def test_a_model_file_is_suggested_where_no_factory_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("net.onnx", "models/net.pt2", "weights.safetensors"):
+        (tmp_path / name).touch()
+
+    text = run("init", tmp_path).stdout
+
+    assert (read(tmp_path).model.file, read(tmp_path).model.inputs) == ("net.onnx", ())
+    assert "found model file: net.onnx (also seen: models/net.pt2)" in text
+    (tmp_path / "net.py").write_text(MODEL)
+    run("init", tmp_path, "--force")
+    assert read(tmp_path).model.factory == "net:build"
+    run("init", tmp_path, "--force", "--file", "models/net.pt2", "--input-shape", "3,8,8")
+    assert (read(tmp_path).model.file, read(tmp_path).model.inputs[0].shape) == ("models/net.pt2", (3, 8, 8))
+    assert (
+        "leave out --factory" in run("init", tmp_path, "--force", "--file", "a.onnx", "--factory", "a:b", code=2).stderr
+    )
+
+
 def test_a_factory_is_looked_for_without_running_anything(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(MODEL + "\nraise SystemExit('imported')\n")
 
