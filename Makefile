@@ -49,9 +49,9 @@ $(OLD)/.installed: $(OLD_LOCK) | $(VENV)/.installed
 
 tflite-runtime: $(OLD)/.installed  ## Create the old runtime's own environment (tests, target arm64-legacy)
 
-demo: setup  ## Train a digit classifier, build it for arm64, measure float and int8 here
+demo: setup  ## Train a digit classifier, build it for LiteRT, OpenVINO and ONNX Runtime, measure float and int8 here
 	$(BIN)/python $(DEMO)/train.py
-	$(BIN)/edgepack build --recipe $(DEMO) --target arm64
+	$(BIN)/edgepack build --recipe $(DEMO) --target arm64 --target intel --target x86_64
 	$(BIN)/edgepack bench $(DEMO)/dist/digits-1.0.0-arm64.edgepack --against-float
 
 test: setup  ## Run the tests (under 12 minutes on two cores)

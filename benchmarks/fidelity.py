@@ -38,6 +38,7 @@ def run() -> None:
         original = float_artifact(bundle, work_folder=plan.work_folder)
         assert metric is not None
         assert original is not None
+        assert metric.float_value is not None
         interval = f"{drop.ci95[0]:+.2f} … {drop.ci95[1]:+.2f}" if drop.ci95 else ""
         table.add_row(
             case.name,

@@ -26,8 +26,8 @@ from edgepack.stages.bundle import bundle as bundle_stage
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
-from edgepack.stages.export import ExportedModel, baseline, export, read_export
-from edgepack.stages.load import load
+from edgepack.stages.export import ExportedModel, adopt, baseline, export, read_export
+from edgepack.stages.load import Stored, load
 from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
 from edgepack.stages.verify import verify as verify_stage
@@ -90,12 +90,10 @@ def build_all(
         allow_failed_checks=allow_failed_checks,
     )
     cache = StageCache(plans[0].work_folder)
-    loaded = load(plans[0], cache, progress)
-    originals = [baseline(plan, cache, loaded, progress) for plan in plans]
-    for plan, original in zip(plans, originals, strict=True):
-        check(plan, cache, original, progress)
-    compressed = [compress(plan, cache, loaded, progress) for plan in plans]
-    exported = [export(plan, cache, network, progress) for plan, network in zip(plans, compressed, strict=True)]
+    made = _adopt(plans, cache, progress) if plans[0].source.abilities.finished else _make(plans, cache, progress)
+    exported = [one.exported for one in made]
+    compressed = [one.compressed for one in made]
+    loaded = made[0].loaded
     evaluated = evaluate(plans, cache, loaded, compressed, exported, progress)
     verifications = [
         verify_stage(plan, cache, network, artifact, outputs, _measure(plan, cache, artifact, progress), progress)
@@ -104,10 +102,41 @@ def build_all(
     compared = parity(plans, cache, exported, evaluated, progress)
     _stop_if_failed(plans, verifications, compared)
     bundles = [
-        bundle_stage(plan, cache, loaded, original, artifact, verification, compared, progress)
-        for plan, original, artifact, verification in zip(plans, originals, exported, verifications, strict=True)
+        bundle_stage(plan, cache, loaded, one.original, one.exported, verification, compared, progress)
+        for plan, one, verification in zip(plans, made, verifications, strict=True)
     ]
     return BuildResult(bundles=tuple(bundles), parity=compared)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What is judged for one target. A finished model has an artifact only."""
+
+    exported: ExportedModel
+    loaded: Stored | None = None
+    original: ExportedModel | None = None
+    compressed: Stored | None = None
+
+
+def _make(plans: Sequence[BuildPlan], cache: StageCache, progress: Progress) -> list[_Made]:
+    """Load and check for all targets first, then compress and export."""
+    loaded = load(plans[0], cache, progress)
+    originals = [baseline(plan, cache, loaded, progress) for plan in plans]
+    for plan, original in zip(plans, originals, strict=True):
+        check(plan, cache, original, progress)
+    compressed = [compress(plan, cache, loaded, progress) for plan in plans]
+    return [
+        _Made(exported=export(plan, cache, network, progress), loaded=loaded, original=original, compressed=network)
+        for plan, original, network in zip(plans, originals, compressed, strict=True)
+    ]
+
+
+def _adopt(plans: Sequence[BuildPlan], cache: StageCache, progress: Progress) -> list[_Made]:
+    """A finished model as it is."""
+    made = [_Made(exported=adopt(plan, cache, progress)) for plan in plans]
+    for plan, one in zip(plans, made, strict=True):
+        check(plan, cache, one.exported, progress)
+    return made
 
 
 def _recipe_of(recipe: Recipe | Path) -> Recipe:

@@ -21,7 +21,7 @@ from edgepack.core.section import validate
 from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
 from edgepack.data.sections import resolve_section
-from edgepack.exporters import EXPORTERS
+from edgepack.exporters import EXPORTERS, FORMAT_OF_EXPORTER
 from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.grouping import group_targets
 from edgepack.methods import METHODS
@@ -145,6 +145,7 @@ def make_plans(
     train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
     source = open_source(read.model, folder)
     _refuse_steps(source, steps, str(recipe_file))
+    _refuse_targets(source, profiles)
     source.files()
     inputs = source.inputs()
     if any(name == "quantize" for name, _ in steps):
@@ -262,6 +263,17 @@ def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: 
         if not able.quantizes or (method.needs_training_samples and not able.trains):
             what = "can't be compressed" if not able.quantizes else "can't be trained"
             raise UnsupportedError(f"{where}: compress.{index} ({name}): this model {what}: {able.reason}")
+
+
+def _refuse_targets(source: Source, profiles: Mapping[str, TargetProfile]) -> None:
+    """Raises UnsupportedError for a target that takes another format than that of a finished model."""
+    finished = source.abilities.finished
+    for name, profile in profiles.items():
+        if finished and FORMAT_OF_EXPORTER.get(profile.exporter) != finished:
+            raise UnsupportedError(
+                f"target '{name}' takes {FORMAT_OF_EXPORTER.get(profile.exporter, profile.exporter)} files and this model is a finished {finished} file; "
+                "choose a target that takes it, or start from the float model"
+            )
 
 
 def _data(

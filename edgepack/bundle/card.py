@@ -19,9 +19,8 @@ def model_card(manifest: Manifest) -> str:
     lines += [f"- author: {manifest.author}"] if manifest.author else []
     lines += [f"- licence: {manifest.license}"] if manifest.license else []
     if (metric := manifest.metric) is not None:
-        lines.append(
-            f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples; the original float model has {metric.float_value:.2%}"
-        )
+        original = f"; the original float model has {metric.float_value:.2%}" if metric.float_value is not None else ""
+        lines.append(f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples{original}")
     lines += [
         "",
         "## Input and output",

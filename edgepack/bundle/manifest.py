@@ -109,7 +109,9 @@ class Metric(Part):
 
     name: str = Field(description="Name of the metric, e.g. `top1`.")
     value: float = Field(description="Of the model in this bundle.")
-    float_value: float = Field(description="Of the original float model, on the same samples.")
+    float_value: float | None = Field(
+        default=None, description="Of the original float model, on the same samples; null where it is not known."
+    )
     samples: int = Field(ge=0, description="Number of samples.")
     ci95: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
         default=None, description="95 % confidence interval of `value` or of the loss, as the report says."

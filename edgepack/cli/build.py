@@ -154,9 +154,11 @@ def _show(bundle: Bundle) -> None:
     from edgepack.cli.words import percent, size
 
     manifest = bundle.manifest
-    draw(checks_table(manifest.checks))
+    if manifest.checks:
+        draw(checks_table(manifest.checks))
     if not manifest.checks_passed:
         click.secho("Some checks failed; the bundle says so, as --allow-failed-checks asked.", fg="yellow")
     if (metric := manifest.metric) is not None:
-        click.echo(f"{metric.name} {percent(metric.value)} (original {percent(metric.float_value)})", nl=False)
+        original = "" if metric.float_value is None else f" (original {percent(metric.float_value)})"
+        click.echo(f"{metric.name} {percent(metric.value)}{original}", nl=False)
         click.echo(f" · model {size(manifest.model.total_bytes)} · {manifest.target}")

@@ -63,7 +63,8 @@ def _about(bundle: Bundle) -> list[tuple[str, str]]:
     model, metric = manifest.model, manifest.metric
     quality = ""
     if metric is not None:
-        quality = f"{metric.name} {percent(metric.value)}, original {percent(metric.float_value)}, on {metric.samples:,} samples"
+        original = "" if metric.float_value is None else f" original {percent(metric.float_value)},"
+        quality = f"{metric.name} {percent(metric.value)},{original} on {metric.samples:,} samples"
     labels = "" if manifest.labels is None else f"{len(manifest.labels):,}: {shortened(manifest.labels)}"
     pairs = [
         ("description", manifest.description),

@@ -218,7 +218,8 @@ def _size(one: Measurement, base: Measurement) -> str:
 def _quality(one: Measurement, manifest: Manifest) -> str:
     if (metric := manifest.metric) is None:
         return ""
-    return percent(metric.value if one.sha256 == manifest.model.sha256 else metric.float_value)
+    value = metric.value if one.sha256 == manifest.model.sha256 else metric.float_value
+    return "" if value is None else percent(value)
 
 
 def _speed(one: Measurement, result: BenchResult) -> str:

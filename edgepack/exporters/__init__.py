@@ -13,3 +13,5 @@ EXPORTERS: Registry[type[Exporter]] = Registry(
         "onnx": "edgepack.exporters.onnx:OnnxExporter",
     },
 )
+# The format that each of them writes.
+FORMAT_OF_EXPORTER = {"litert": "tflite", "onnx": "onnx", "openvino": "openvino"}

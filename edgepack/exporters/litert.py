@@ -92,6 +92,13 @@ class LiteRTExporter(Section):
             notes=(*pairing.notes, *notes),
         )
 
+    def adopt(self, path: Path) -> Exported:
+        """A .tflite file as it is. Raises UnsupportedError for an operator too new for `oldest_runtime`."""
+        self._check_versions(path.read_bytes())
+        return Exported(
+            path=path, float_path=path, format="tflite", notes=("taken over as it is, not compressed here",)
+        )
+
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
     ) -> Exported:

@@ -71,6 +71,14 @@ class OnnxExporter(Section):
         progress.done(f"{len(made.tensors)} tensors, {made.layers} layers")
         return Exported(path=path, float_path=float_path, format=FORMAT, tensors=made.tensors, notes=made.notes)
 
+    def adopt(self, path: Path) -> Exported:
+        """Raises UnsupportedError: finished ONNX files are not taken over yet."""
+        from edgepack.core.errors import UnsupportedError
+
+        raise UnsupportedError(
+            f"{path.name}: a finished ONNX file can't be taken over as it is; start from the float model"
+        )
+
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
     ) -> Exported:

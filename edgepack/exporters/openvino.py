@@ -56,6 +56,14 @@ class OpenVINOExporter(Section):
             tensors=tensors,
         )
 
+    def adopt(self, path: Path) -> Exported:
+        """Raises UnsupportedError: finished OpenVINO files are not taken over yet."""
+        from edgepack.core.errors import UnsupportedError
+
+        raise UnsupportedError(
+            f"{path.name}: a finished OpenVINO file can't be taken over as it is; start from the float model"
+        )
+
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
     ) -> Exported:

@@ -19,9 +19,10 @@ _MOVES_VALUES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "MaxPool", "Sli
 
 
 def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32"], exact_sums: bool) -> Tensors:
-    """Name the grids, write their exact ends, and replace float weights by their codes. Edits `network`.
+    """Name the grids, write their exact ends, and replace float weights by their codes. Edits `network`; answers what has a grid.
 
-    `exact_sums` keeps the CPU from leaving out a rounding (`_keep_rounding`). Raises StageError where a quantizer or a layer of the program is not in the converted model.
+    `exact_sums` keeps the CPU from leaving out a rounding (`_keep_rounding`). Raises StageError where a quantizer or a layer of the program is
+    not in the converted model.
     """
     if not program.quantized:
         return {}
@@ -41,20 +42,19 @@ def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32
 def _impose_activations(network: Any, program: Program) -> Tensors:
     """Each FakeQuantize gets the name of its operation and the exact ends of its range."""
     borders = {node.get_friendly_name() for node in (*network.get_parameters(), *network.get_results())}
-    tensors: Tensors = {}
     missing = dict.fromkeys(program.quantizers)
+    tensors: Tensors = {}
     for node in network.get_ordered_ops():
         if node.get_type_name() != "FakeQuantize":
             continue
-        matched = _QUANTIZER.match(node.get_friendly_name())
-        if matched is None:
-            raise StageError(f"the converter made a FakeQuantize '{node.get_friendly_name()}' of its own")
-        operation = program.quantizers[int(matched[1] or 0)]
-        params = program.activations[operation]
-        _write_range(node, params, operation)
+        numbered = _QUANTIZER.match(node.get_friendly_name())
+        if numbered is None:
+            raise StageError(f"OpenVINO's converter made a FakeQuantize of its own: {node.get_friendly_name()}")
+        operation = program.quantizers[int(numbered[1] or 0)]
+        _write_range(node, program.activations[operation], operation)
         name = f"{operation}/grid" if operation in borders else operation
         node.set_friendly_name(name)
-        tensors[name] = (operation, params)
+        tensors[name] = (operation, program.activations[operation])
         missing.pop(operation, None)
     if missing:
         raise StageError(f"OpenVINO's converter dropped the grid of {', '.join(missing)}")

@@ -29,25 +29,52 @@ def convert(
 
     Inputs and outputs have the names of the recipe. Raises UnsupportedError that names the operators OpenVINO has no conversion for, with their place.
     """
-    import openvino
-
     program = program_of(model, quantizers=quantizers, dynamic_batch=options.dynamic_batch, made_up=made_up)
     program.module.training = False  # an exported program is always in evaluation mode, and refuses .eval()
     shapes = batch_shapes(model) if options.dynamic_batch else None
     examples = model.example(2) if options.dynamic_batch else model.example()
-    exported = torch.export.export(program.module, examples, dynamic_shapes=shapes)
-    try:
-        network = openvino.convert_model(exported)
-    except Exception as exc:
-        raise UnsupportedError(f"OpenVINO can't take this model: {_reason(exc, program.module)}") from exc
+    network = _translate(torch.export.export(program.module, examples, dynamic_shapes=shapes), program)
     _name_borders(network, model)
     batch = -1 if options.dynamic_batch else 1
     network.reshape({spec.name: [batch, *spec.shape[1:]] for spec in model.inputs})
     for parameter, spec in zip(network.get_parameters(), model.inputs, strict=True):
         if options.nhwc_inputs and spec.layout == "NCHW":
             _take_nhwc(parameter)
-    network.validate_nodes_and_infer_types()
+    _tidy(network)
     return program, network
+
+
+def _translate(exported: torch.export.ExportedProgram, program: Program) -> Any:
+    """Node by node, as `openvino.convert_model` does, but without its fusions: those move grids, and join them with sums and products.
+
+    (A plugin fuses when it compiles the file, so nothing is lost.)
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchFXPythonDecoder.from_exported_program(exported)  # must live until the conversion has ended
+    try:
+        return openvino.Model(frontend.convert(frontend.load(decoder)))
+    except Exception as exc:
+        raise UnsupportedError(f"OpenVINO can't take this model: {_reason(exc, program.module)}") from exc
+
+
+def _tidy(network: Any) -> None:
+    """Fold constants, and take conversions out that convert nothing."""
+    from openvino.passes import ConstantFolding, Manager
+
+    network.validate_nodes_and_infer_types()
+    for node in network.get_ordered_ops():
+        if node.get_type_name() in ("Convert", "ConvertPromoteTypes"):
+            for output, value in zip(node.outputs(), node.input_values(), strict=True):
+                if output.get_element_type() == value.get_element_type():
+                    for target in output.get_target_inputs():
+                        target.replace_source_output(value)
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(network)
 
 
 def save(network: Any, path: Path, *, named: Collection[str] = (), to_float16: bool = False) -> None:

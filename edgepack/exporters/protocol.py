@@ -59,6 +59,12 @@ class Exporter(Protocol):
         Raises UnsupportedError for an operator that the format can't take, with its place in the model.
         """
 
+    def adopt(self, path: Path) -> Exported:
+        """A finished file as it is, where the target can take it.
+
+        Raises UnsupportedError for one that it can't, and from an exporter that takes no finished files.
+        """
+
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
     ) -> Exported:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from edgepack.core.types import QuantParams
 from edgepack.runtimes.protocol import Operator
 
@@ -107,15 +109,18 @@ class Graph:
         convert = _only_user(parameter)
         if dtype is None or convert is None or convert.get_type_name() != "Convert":
             return None
-        nodes, zero_point = [convert], 0
+        nodes, zero_point = [convert], 0.0
         if (subtract := _only_user(convert)) is not None and subtract.get_type_name() == "Subtract":
             nodes.append(subtract)
-            zero_point = round(_constant(subtract, 1))
+            zero_point = _constant(subtract, 1)
         multiply = _only_user(nodes[-1])
         if multiply is None or multiply.get_type_name() != "Multiply":
             return None
+        scale = _constant(multiply, 1)
+        if not (scale > 0 and zero_point == np.rint(zero_point)):  # one for each channel, or no grid at all
+            return None
         self._border |= {node.get_name() for node in (*nodes, multiply)}
-        return QuantParams(scale=(_constant(multiply, 1),), zero_point=(zero_point,), dtype=dtype)
+        return QuantParams(scale=(scale,), zero_point=(int(zero_point),), dtype=dtype)
 
     def _output_grid(self, result: Any) -> QuantParams | None:
         """Of codes that go out: FakeQuantize from real values to all codes → Convert → Result."""
@@ -128,11 +133,11 @@ class Graph:
             return None
         low, high = _constant(grid, 1), _constant(grid, 2)
         scale = (high - low) / 255
-        zero_point = _LIMITS[dtype][0] - low / scale
-        if abs(zero_point - round(zero_point)) > _MARGIN:
+        zero_point = float(np.divide(-low, scale)) + _LIMITS[dtype][0]
+        if not abs(zero_point - np.rint(zero_point)) <= _MARGIN:
             return None
         self._border |= {convert.get_name(), grid.get_name()}
-        return QuantParams(scale=(scale,), zero_point=(round(zero_point),), dtype=dtype)
+        return QuantParams(scale=(scale,), zero_point=(int(np.rint(zero_point)),), dtype=dtype)
 
     def keep_tensors(self) -> dict[str, int]:
         """Make every tensor of `kept` an output of the model as well. Answers each one's position among the outputs, by name."""

@@ -16,12 +16,14 @@ SOURCES: Registry[type[Source]] = Registry(
         "torch_factory": "edgepack.sources.torch_factory:TorchFactory",
         "keras": "edgepack.sources.keras:KerasFile",
         "onnx": "edgepack.sources.onnx:Onnx",
+        "tflite": "edgepack.sources.tflite:TFLite",
         "torch_export": "edgepack.sources.torch_export:TorchExport",
     },
 )
 # Which source reads a file, by its suffix; for a folder, by a file in it.
 KIND_OF_SUFFIX: dict[str, str] = {
     ".onnx": "onnx",
+    ".tflite": "tflite",
     ".pt2": "torch_export",
     ".keras": "keras",
     ".h5": "keras",  # Keras 2, which the source refuses with what to do

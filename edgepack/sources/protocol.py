@@ -21,12 +21,13 @@ class Abilities:
     """What can be done with the models of a kind of source beside exporting them as they are.
 
     `quantizes`: post-training quantization; `trains`: steps that train (QAT, pruning). `reason` says, where one is missing, why, and
-    what to do instead.
+    what to do instead. `finished` is the format ('tflite') of a model that is exported already: it is verified, bundled and benched as it is.
     """
 
     quantizes: bool = True
     trains: bool = True
     reason: str = ""
+    finished: str = ""
 
 
 class Source(Protocol):

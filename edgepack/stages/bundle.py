@@ -26,8 +26,8 @@ from edgepack.store.cache import StageCache
 def bundle(
     plan: BuildPlan,
     cache: StageCache,
-    loaded: Stored,
-    baseline: ExportedModel,
+    loaded: Stored | None,
+    baseline: ExportedModel | None,
     exported: ExportedModel,
     verification: Verification,
     parity: Parity,
@@ -38,7 +38,7 @@ def bundle(
     key = plan.key(
         "bundle",
         exported.key,
-        baseline.key,
+        None if baseline is None else baseline.key,
         verification.key,
         parity.key,
         plan.recipe.bundle.model_dump(mode="json"),
@@ -83,15 +83,14 @@ def bundle(
 
 def _manifest(
     plan: BuildPlan,
-    loaded: Stored,
-    baseline: ExportedModel,
+    loaded: Stored | None,
+    baseline: ExportedModel | None,
     exported: ExportedModel,
     verification: Verification,
     parity: Parity,
     recipe_bytes: bytes,
 ) -> dict[str, Any]:
     about, artifact = plan.recipe.bundle, exported.artifact
-    quantized = any(name == "quantize" for name, _ in plan.steps)
     return {
         "name": about.name,
         "version": about.version,
@@ -112,7 +111,7 @@ def _manifest(
                 {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
                 for file in artifact.companions
             ],
-            "precision": "int8" if quantized else plan.recipe.export.float_dtype,
+            "precision": _precision(plan, exported),
         },
         "inputs": [_tensor(item) for item in artifact.inputs],
         "outputs": [_tensor(item) for item in artifact.outputs],
@@ -120,7 +119,7 @@ def _manifest(
         "metric": {
             "name": plan.recipe.metric.name,
             "value": verification.accuracy["artifact"],
-            "float_value": verification.accuracy["float"],
+            "float_value": verification.accuracy.get("float"),
             "samples": verification.samples,
             "ci95": verification.accuracy_ci95,
         },
@@ -136,14 +135,20 @@ def _manifest(
         "lineage": {
             "recipe_sha256": sha256_bytes(recipe_bytes),
             "seed": plan.recipe.seed,
-            "stages": {"load": loaded.key, "export": exported.key, "verify": verification.key},
-            "weights_sha256": sha256_file(loaded.folder / "state.safetensors"),
+            "stages": {
+                **({"load": loaded.key} if loaded is not None else {}),
+                "export": exported.key,
+                "verify": verification.key,
+            },
+            "weights_sha256": artifact.sha256 if loaded is None else sha256_file(loaded.folder / "state.safetensors"),
             "data": {
                 data.role: _data(data.fingerprint)
                 for data in (plan.train, plan.calibration, plan.evaluation)
                 if data is not None
             },
-            "float_model": {
+            "float_model": None
+            if baseline is None
+            else {
                 "key": baseline.key,
                 "sha256": baseline.artifact.sha256,
                 "size_bytes": baseline.artifact.size_bytes,
@@ -151,6 +156,13 @@ def _manifest(
             "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
         },
     }
+
+
+def _precision(plan: BuildPlan, exported: ExportedModel) -> str:
+    if plan.source.abilities.finished:
+        is_integer = any(kind in exported.execution.types for kind in ("i8", "u8"))
+        return "int8" if is_integer else "float32"
+    return "int8" if any(name == "quantize" for name, _ in plan.steps) else plan.recipe.export.float_dtype
 
 
 def _model_files(exported: ExportedModel) -> dict[str, bytes | Path]:

@@ -55,14 +55,14 @@ class Layers:
 
 
 def compare(
-    plan: BuildPlan, cache: StageCache, compressed: Stored, exported: ExportedModel, progress: Progress
+    plan: BuildPlan, cache: StageCache, compressed: Stored | None, exported: ExportedModel, progress: Progress
 ) -> Layers:
     """Every paired tensor of the artifact beside the compressed network's, on the first few evaluation samples."""
     key = layers_key(plan, exported.key)
 
     def work(scratch: Path) -> dict[str, Any]:
         found: list[LayerDifference] = []
-        if exported.tensors:
+        if exported.tensors and compressed is not None:
             progress.start("Comparing layer by layer")
             model = compressed.open(plan)
             samples = open_role(plan, plan.evaluation, labelled=True, first=_SAMPLES).all()

@@ -49,10 +49,13 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The outputs that concern one target. `not_run` has the witnesses that can't run here, with the reason."""
+    """The outputs that concern one target. `not_run` has the witnesses that can't run here, with the reason.
 
-    original: Outputs
-    compressed: Outputs
+    `original` and `compressed` are None for a finished model: no network of it is known.
+    """
+
+    original: Outputs | None
+    compressed: Outputs | None
     artifact: Outputs
     witnesses: Mapping[str, Outputs] = field(default_factory=dict)
     not_run: Mapping[str, str] = field(default_factory=dict)
@@ -60,12 +63,17 @@ class Evaluated:
     @property
     def key(self) -> list[str]:
         """What a judgement of them depends on."""
+        return [*(item.key for item in self.all), *sorted(self.not_run)]
+
+    @property
+    def all(self) -> tuple[Outputs, ...]:
+        """Everything that ran."""
         found = (self.original, self.compressed, self.artifact, *self.witnesses.values())
-        return [*(item.key for item in found), *sorted(self.not_run)]
+        return tuple(item for item in found if item is not None)
 
     def step(self, output: str) -> float | None:
-        """The step of an output's grid in the compressed network; None where it has none."""
-        step = self.compressed.facts["steps"].get(output)
+        """The step of an output's grid in the compressed network, else in the file; None where it has none."""
+        step = (self.compressed or self.artifact).facts["steps"].get(output)
         return None if step is None else float(step)
 
 
@@ -80,19 +88,23 @@ class _Subject:
 def evaluate(
     plans: Sequence[BuildPlan],
     cache: StageCache,
-    loaded: Stored,
-    compressed: Sequence[Stored],
+    loaded: Stored | None,
+    compressed: Sequence[Stored | None],
     exported: Sequence[ExportedModel],
     progress: Progress,
 ) -> tuple[Evaluated, ...]:
-    """For each plan, the outputs of its models. `compressed` and `exported` go with `plans`."""
+    """For each plan, the outputs of its models. `compressed` and `exported` go with `plans`; a finished model has no network."""
     first = plans[0]
-    original = _key(first, "float", loaded.key)
-    subjects = {original: _Subject(key=original, open=partial(_network, first, loaded))}
+    subjects: dict[str, _Subject] = {}
+    original = None if loaded is None else _key(first, "float", loaded.key)
+    if loaded is not None and original is not None:
+        subjects[original] = _Subject(key=original, open=partial(_network, first, loaded))
     wanted = []
     for plan, network, artifact in zip(plans, compressed, exported, strict=True):
-        mine = {"compressed": _key(plan, "compressed", network.key)}
-        subjects[mine["compressed"]] = _Subject(key=mine["compressed"], open=partial(_network, plan, network))
+        mine: dict[str, str] = {}
+        if network is not None:
+            mine["compressed"] = _key(plan, "compressed", network.key)
+            subjects[mine["compressed"]] = _Subject(key=mine["compressed"], open=partial(_network, plan, network))
         not_run: dict[str, str] = {}
         for name, runtime in ((plan.target.runtime, plan.runtime), *plan.witnesses):
             key = _runtime_key(plan, name, runtime, artifact.key)
@@ -109,8 +121,8 @@ def evaluate(
     found = _run(first, cache, list(subjects.values()), progress)
     return tuple(
         Evaluated(
-            original=found[original],
-            compressed=found[mine["compressed"]],
+            original=None if original is None else found[original],
+            compressed=found[mine["compressed"]] if "compressed" in mine else None,
             artifact=found[mine[plan.target.runtime]],
             witnesses={name: found[mine[name]] for name, _ in plan.witnesses if name in mine},
             not_run=not_run,
@@ -129,10 +141,11 @@ def border(plan: BuildPlan, artifact: Artifact, samples: Samples) -> dict[str, A
     }
 
 
-def outputs_keys(plan: BuildPlan, loaded: str, compressed: str, exported: str) -> list[str]:
-    """The keys of the outputs that concern a target, witnesses left out."""
+def outputs_keys(plan: BuildPlan, loaded: str | None, compressed: str | None, exported: str) -> list[str]:
+    """The keys of the outputs that concern a target, witnesses left out; a finished model has no network."""
     runtime = _runtime_key(plan, plan.target.runtime, plan.runtime, exported)
-    return [_key(plan, "float", loaded), _key(plan, "compressed", compressed), runtime]
+    networks = [_key(plan, name, key) for name, key in (("float", loaded), ("compressed", compressed)) if key]
+    return [*networks, runtime]
 
 
 def _runtime_key(plan: BuildPlan, name: str, runtime: Runtime, exported: str) -> str:
@@ -161,7 +174,11 @@ def _network(plan: BuildPlan, stored: Stored) -> tuple[Predict, dict[str, Any]]:
 
 def _session(plan: BuildPlan, runtime: Runtime, artifact: Artifact) -> tuple[Predict, dict[str, Any]]:
     session = runtime.open(artifact.path, threads=plan.target.limits.threads)
-    facts = {"execution": asdict(session.execution), "version": runtime.version()}
+    facts = {
+        "execution": asdict(session.execution),
+        "version": runtime.version(),
+        "steps": {item.name: item.quantization and item.quantization.step for item in artifact.outputs},
+    }
     return lambda batch: session.run_float(border(plan, artifact, batch)), facts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_json
-from edgepack.core.types import Artifact, Progress, QuantParams, Signature
+from edgepack.core.types import Artifact, Layout, Progress, QuantParams, Signature
 from edgepack.exporters.protocol import Exported
-from edgepack.plan import BuildPlan
+from edgepack.plan import BuildPlan, file_digests
 from edgepack.runtimes import Execution
 from edgepack.stages.load import Stored
 from edgepack.stages.samples import samples_of
@@ -52,7 +53,7 @@ def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progr
         model = loaded.open(plan)
         probe = samples_of(plan, plan.calibration, first=1)
         done = plan.exporter.check(model, probe, scratch, constraints=constraints, progress=progress)
-        return _record(plan, model, scratch, done)
+        return _record(plan, _layouts(plan, model), scratch, done)
 
     return read_export(key, cache.run("baseline", key, work, progress=progress))
 
@@ -70,9 +71,31 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
             raise UnsupportedError(
                 f"the model file has {done.path.stat().st_size:,} bytes; {plan.target_name} opens at most {limit:,}"
             )
-        return _record(plan, model, scratch, done)
+        return _record(plan, _layouts(plan, model), scratch, done)
 
     return read_export(key, cache.run("export", key, work, progress=progress))
+
+
+def adopt(plan: BuildPlan, cache: StageCache, progress: Progress) -> ExportedModel:
+    """A finished model file, taken over as it is. Raises UnsupportedError where the target can't take it."""
+    key = adopt_key(plan)
+
+    def work(scratch: Path) -> dict[str, Any]:
+        (source,) = plan.source.files()
+        path = scratch / f"model{source.suffix}"
+        shutil.copyfile(source, path)
+        layouts: dict[str, Layout] = {"CHW": "NCHW", "HWC": "NHWC", "any": "any"}
+        return _record(
+            plan, {item.name: layouts[item.layout] for item in plan.inputs}, scratch, plan.exporter.adopt(path)
+        )
+
+    return read_export(key, cache.run("export", key, work, progress=progress))
+
+
+def adopt_key(plan: BuildPlan) -> str:
+    """The key of a finished model file."""
+    digests = list(file_digests(plan.source.files()).values())
+    return plan.key("adopt", digests, [item.model_dump(mode="json") for item in plan.inputs], *_export_inputs(plan))
 
 
 def baseline_key(plan: BuildPlan, loaded: str) -> str:
@@ -102,11 +125,10 @@ def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:
     )
 
 
-def _record(plan: BuildPlan, model: Model, folder: Path, done: Exported) -> dict[str, Any]:
+def _record(plan: BuildPlan, layouts: Mapping[str, Layout], folder: Path, done: Exported) -> dict[str, Any]:
     """Open the file as an app would, and write down its signature and the operators it has more than the float graph."""
     path = done.path
     session = plan.runtime.open(path)
-    layouts = {spec.name: _border_layout(spec.layout, plan) for spec in model.inputs}
     extra = [operator.name for operator in session.operators()]
     for operator in plan.runtime.open(done.float_path).operators():
         if operator.name in extra:
@@ -134,7 +156,12 @@ def _record(plan: BuildPlan, model: Model, folder: Path, done: Exported) -> dict
     }
 
 
-def _border_layout(layout: str, plan: BuildPlan) -> str:
+def _layouts(plan: BuildPlan, model: Model) -> dict[str, Layout]:
+    """What the dimensions of each input mean at the file's border."""
+    return {spec.name: _border_layout(spec.layout, plan) for spec in model.inputs}
+
+
+def _border_layout(layout: Layout, plan: BuildPlan) -> Layout:
     return "NHWC" if layout == "NCHW" and plan.recipe.export.io_layout == "NHWC" else layout
 
 

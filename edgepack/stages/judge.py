@@ -29,15 +29,12 @@ class Judgement:
 def judge(plan: BuildPlan, exported: ExportedModel, evaluated: Evaluated, labels: NDArray[np.int64]) -> Judgement:
     """Every check that outputs and bytes can answer. `labels` are int64 of shape (N,), class indices."""
     judged = judged_output(plan, exported)
-    outputs = {
-        "float": evaluated.original.arrays(),
-        "compressed": evaluated.compressed.arrays(),
-        "artifact": evaluated.artifact.arrays(),
-    }
+    models = {"float": evaluated.original, "compressed": evaluated.compressed, "artifact": evaluated.artifact}
+    outputs = {name: model.arrays() for name, model in models.items() if model is not None}
     correct = {name: hits(values[judged], labels, plan.recipe.metric.name) for name, values in outputs.items()}
     return Judgement(
         checks=(
-            *_fidelity(plan, exported, evaluated, outputs["compressed"], outputs["artifact"]),
+            *(_fidelity(plan, exported, evaluated, outputs) if evaluated.compressed is not None else ()),
             *_accuracy(plan, correct),
             *_budget(plan, exported),
         ),
@@ -77,9 +74,9 @@ def _fidelity(
     plan: BuildPlan,
     exported: ExportedModel,
     evaluated: Evaluated,
-    compressed: Mapping[str, Array],
-    artifact: Mapping[str, Array],
+    outputs: Mapping[str, Mapping[str, Array]],
 ) -> list[Check]:
+    compressed, artifact = outputs["compressed"], outputs["artifact"]
     limits = plan.recipe.fidelity
     judged = judged_output(plan, exported)
     count = len(compressed[judged])
@@ -124,7 +121,7 @@ def _unexpected_operators(exported: ExportedModel) -> int:
 
 def _accuracy(plan: BuildPlan, correct: Mapping[str, NDArray[np.bool_]]) -> list[Check]:
     limit = plan.recipe.budget.drop_points
-    if limit is None:
+    if limit is None or "float" not in correct:
         return []
     drop_points, interval = stats.paired_drop(correct["float"], correct["artifact"])
     return [

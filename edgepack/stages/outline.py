@@ -13,7 +13,7 @@ from edgepack.plan import BuildPlan
 from edgepack.stages.compress import step_key
 from edgepack.stages.divergence import layers_key
 from edgepack.stages.evaluate import outputs_keys
-from edgepack.stages.export import baseline_key, export_key
+from edgepack.stages.export import adopt_key, baseline_key, export_key
 from edgepack.stages.load import known_key
 from edgepack.store.cache import StageCache
 
@@ -52,6 +52,11 @@ def outline(plans: Sequence[BuildPlan], cache: StageCache) -> tuple[StageOutline
 
 def _stages(plan: BuildPlan, cache: StageCache) -> Iterator[tuple[str, str | None]]:
     """The stages of one target with their keys, None where a key depends on what was not loaded yet."""
+    if plan.source.abilities.finished:
+        finished = adopt_key(plan)
+        yield "export", finished
+        yield from (("outputs", key) for key in outputs_keys(plan, None, None, finished))
+        return
     loaded = known_key(plan, cache)
     yield "load", loaded
     yield "baseline", loaded and baseline_key(plan, loaded)

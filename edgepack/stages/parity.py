@@ -91,7 +91,7 @@ class _Entry:
 
     row: Row
     outputs: Array
-    compressed_key: str
+    compressed_key: str | None
     step: float | None
     correct: NDArray[np.bool_]
 
@@ -126,19 +126,18 @@ def _table(
     labels = open_role(first, first.evaluation, labelled=True).labels
     assert labels is not None
     metric, output = first.recipe.metric.name, judged_output(first, exported[0])
-    rows = [_torch_row(evaluated[0].original, "float", "", output, labels, metric)]
+    original = evaluated[0].original
+    rows = [] if original is None else [_torch_row(original, "float", "", output, labels, metric)]
     seen: set[str] = set()
     entries: list[_Entry] = []
     for plan, found in zip(plans, evaluated, strict=True):
-        if found.compressed.key not in seen:
+        if found.compressed is not None and found.compressed.key not in seen:
             seen.add(found.compressed.key)
             group = ", ".join(plan.grid_targets)
             rows.append(_torch_row(found.compressed, "compressed", group, output, labels, metric))
         entries += _entries(plan, found, output, labels, metric)
     pairs = [_pair(a, b) for a, b in itertools.combinations(entries, 2)]
-    digests = {
-        item.facts["inputs_sha256"] for one in evaluated for item in (one.original, one.compressed, one.artifact)
-    }
+    digests = {item.facts["inputs_sha256"] for one in evaluated for item in one.all}
     assert len(digests) == 1, "models were evaluated on different bytes"
     return {
         "metric": metric,
@@ -179,13 +178,12 @@ def _torch_row(
 
 
 def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.int64], metric: str) -> list[_Entry]:
-    compressed = found.compressed.arrays()[output]
+    compressed = None if found.compressed is None else found.compressed.arrays()[output]
     entries = []
     for runtime, outputs in {plan.target.runtime: found.artifact, **found.witnesses}.items():
         values = outputs.arrays()[output]
         correct = hits(values, labels, metric)
-        agree = int((flat(compressed).argmax(1) == flat(values).argmax(1)).sum())
-        steps = steps_apart(compressed, values, found.step(output))
+        comparison = {} if compressed is None else _against(compressed, values, found.step(output))
         execution = outputs.facts["execution"]
         row = Row(
             name=f"{plan.target_name} · {runtime}",
@@ -195,10 +193,7 @@ def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.
             version=outputs.facts["version"],
             metric=float(correct.mean()),
             metric_ci95=stats.binomial_ci(int(correct.sum()), len(labels)),
-            agreement=agree / len(labels),
-            agreement_ci95=stats.binomial_ci(agree, len(labels)),
-            mean_steps=float(steps.mean()),
-            max_steps=round(float(steps.max()), 3),
+            **comparison,
             device=execution["device"],
             types=execution["types"],
             notes=tuple(execution["notes"]),
@@ -208,12 +203,25 @@ def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.
             _Entry(
                 row=row,
                 outputs=values,
-                compressed_key=found.compressed.key,
+                compressed_key=None if found.compressed is None else found.compressed.key,
                 step=found.step(output),
                 correct=correct,
             )
         )
     return entries
+
+
+def _against(compressed: Array, values: Array, step: float | None) -> dict[str, Any]:
+    """How a runtime's outputs compare with those of the compressed network."""
+    count = len(values)
+    agree = int((flat(compressed).argmax(1) == flat(values).argmax(1)).sum())
+    steps = steps_apart(compressed, values, step)
+    return {
+        "agreement": agree / count,
+        "agreement_ci95": stats.binomial_ci(agree, count),
+        "mean_steps": float(steps.mean()),
+        "max_steps": round(float(steps.max()), 3),
+    }
 
 
 def _pair(a: _Entry, b: _Entry) -> Pair:

@@ -61,7 +61,7 @@ class Verification:
 def verify(
     plan: BuildPlan,
     cache: StageCache,
-    compressed: Stored,
+    compressed: Stored | None,
     exported: ExportedModel,
     evaluated: Evaluated,
     measured: tuple[Check, ...],

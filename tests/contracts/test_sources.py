@@ -20,6 +20,11 @@ each_source = pytest.mark.parametrize("name", SOURCES.names())
 each_file_source = pytest.mark.parametrize("name", [name for name in SOURCES.names() if name != "torch_factory"])
 
 
+def steps_for(name: str) -> str:
+    """Quantization where models of this source can be quantized."""
+    return PTQ if SOURCES.load(name).abilities.quantizes else ""
+
+
 @each_source
 def test_a_source_loads_and_has_what_the_protocol_asks(name: str) -> None:
     source = SOURCES.load(name)
@@ -60,7 +65,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name(tmp_path: Path) -> Non
 
 @each_file_source
 def test_a_file_without_inputs_in_the_recipe_is_planned(name: str, tiny_project: Callable[..., Project]) -> None:
-    project = tiny_project()
+    project = tiny_project(steps_for(name))
     use_file(project, name)
 
     plan = make_plan(project.folder)
@@ -74,7 +79,7 @@ def test_a_file_without_inputs_in_the_recipe_is_planned(name: str, tiny_project:
 def test_a_build_from_a_file_is_as_good_as_one_from_the_factory(
     name: str, tiny_project: Callable[..., Project], built_project: Callable[[str], Project]
 ) -> None:
-    project = tiny_project()
+    project = tiny_project(steps_for(name))
     use_file(project, name)
 
     bundle = build(project.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Samples, Silent, TensorSpec
 from edgepack.exporters.openvino import OpenVINOExporter
 from edgepack.exporters.protocol import Exported, ExportOptions
+from edgepack.methods.protocol import Context
+from edgepack.methods.quantize import Quantize
 from edgepack.network.fold import program_of
-from edgepack.network.model import Model, predict
+from edgepack.network.model import Model, flat_outputs, predict
 from edgepack.runtimes.openvino import OpenVINO
 from edgepack.targets import load_target
 from exporters.cases import Case, quantized
@@ -41,10 +44,11 @@ def export(case: Case, folder: Path, *, exact_sums: bool = True, **options: Any)
 def float_model(network: nn.Module, shape: tuple[int, ...], *, layout: str = "any") -> Model:
     fresh = copy.deepcopy(network.eval())  # tracing leaves hooks in the network that it was given
     with torch.no_grad():
-        out = network(torch.zeros(1, *shape))
+        outputs = flat_outputs(network(torch.zeros(1, *shape)))
+    names = [f"y{index}" for index in range(len(outputs))] if len(outputs) > 1 else ["y"]
     return Model(
         network=network, build=lambda: copy.deepcopy(fresh), inputs=(TensorSpec(name="x", shape=(1, *shape), layout=layout),),  # type: ignore[arg-type]
-        outputs=(TensorSpec(name="y", shape=tuple(out.shape)),),
+        outputs=tuple(TensorSpec(name=name, shape=tuple(out.shape)) for name, out in zip(names, outputs, strict=True)),
     )  # fmt: skip
 
 
@@ -55,8 +59,9 @@ def weight_constants(path: Path) -> list[np.ndarray]:
     return [node.data for node in nodes if node.get_type_name() == "Constant" and node.data.dtype == np.int8]
 
 
-@pytest.mark.parametrize("io_dtype", ["int8", "float32"])
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    ("name", "io_dtype"), [*((name, "int8") for name in ZOO), ("u-net", "float32"), (RESIDUAL, "float32")]
+)
 def test_the_file_computes_what_was_trained_and_in_int8(name: str, io_dtype: str, tmp_path: Path) -> None:
     case = quantized(name, target="intel")
 
@@ -106,6 +111,48 @@ def test_a_residual_sum_is_rounded_as_it_was_trained(residual: Case, tmp_path: P
     assert sessions[True].operators() == sessions[False].operators()
 
 
+class Arithmetic(nn.Module):
+    """Sums and products with constants, a transposition right behind the input, and the same convolution twice: OpenVINO likes to fuse these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = (x.permute(0, 3, 1, 2) * 1.7 + 0.3) - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+        y = torch.relu(self.conv(x)) / 6 + self.conv(x) * 0.35
+        y = self.linear(y.mean((2, 3)))
+        return y, y + 1
+
+
+def test_no_fusion_of_the_converter_takes_a_grid_away(tmp_path: Path) -> None:
+    model = float_model(Arithmetic(), (12, 12, 3))
+    x = np.random.default_rng(0).normal(size=(16, 12, 12, 3)).astype(np.float32)
+    case = ptq(model, Samples(inputs={"x": x}), tmp_path)
+
+    made = export(case, tmp_path)
+
+    session = OpenVINO().open(made.path)
+    ours, theirs, grids = predict(case.model, case.samples), session.run_float({"x": x}), output_steps(case)
+    for name in ours:
+        assert np.abs(theirs[name] - ours[name]).max() <= (MAX_STEPS_MAX + 1e-3) * grids[name]
+    operators = [operator.name for operator in session.operators()]
+    assert operators == [operator.name for operator in OpenVINO().open(made.float_path).operators()]
+
+
+def ptq(model: Model, samples: Samples, folder: Path) -> Case:
+    context = Context(
+        original=model, train=samples, calibration=samples, constraints=CONSTRAINTS, workspace=folder, key="ptq", seed=0,
+        progress=Silent(),
+    )  # fmt: skip
+    network = model.build()
+    return Case(
+        model=Quantize(mode="ptq").apply(dataclasses.replace(model, network=network), context),
+        samples=samples,
+        original=model,
+    )
+
+
 def test_weights_are_stored_as_the_trained_codes(residual: Case, tmp_path: Path) -> None:
     made = export(residual, tmp_path)
 
@@ -152,8 +199,7 @@ def test_the_float_file_computes_what_the_network_with_baked_weights_computes(re
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [RESIDUAL, "concatenation and poolings"])
-@pytest.mark.parametrize("io_dtype", ["int8", "float32"])
+@pytest.mark.parametrize(("name", "io_dtype"), [(RESIDUAL, "int8"), ("concatenation and poolings", "float32")])
 def test_an_open_batch_answers_as_the_static_model(name: str, io_dtype: str, tmp_path: Path) -> None:
     """An int8 model with an open batch did not compile where float parts ran in bf16, OpenVINO's own choice."""
     case = quantized(name, target="intel")

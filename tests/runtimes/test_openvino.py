@@ -165,6 +165,24 @@ def test_a_border_of_codes_and_one_of_real_values_say_the_same(files: Files, ima
     assert len(np.unique(codes)) > 20
 
 
+def test_preprocessing_in_the_graph_is_no_grid(tmp_path: Path) -> None:
+    """Other tools put the mean and scale of each colour behind an input of bytes, where edgepack puts a grid."""
+    from openvino import Model
+    from openvino import opset13 as ops
+
+    image = ops.parameter([1, 3, 2, 2], np.uint8, name="image")
+    mean = ops.constant(np.float32([120, 115, 104]).reshape(1, 3, 1, 1))
+    x = ops.multiply(ops.subtract(ops.convert(image, np.float32), mean), ops.constant(np.float32(1 / 64)))
+    path = saved(Model([ops.result(x, name="y")], [image], "bytes"), tmp_path / "bytes.xml")
+
+    session = OpenVINO().open(path)
+
+    assert (session.inputs[0].dtype, session.inputs[0].quantization) == ("uint8", None)
+    assert [operator.name for operator in session.operators()] == ["Convert", "Subtract", "Multiply"]
+    bytes_ = np.full((1, 3, 2, 2), 184, np.uint8)
+    np.testing.assert_allclose(session.run({"image": bytes_})["y"][0, :, 0, 0], [1.0, 69 / 64, 1.25])
+
+
 def test_every_code_leaves_as_it_is(tmp_path: Path) -> None:
     """OpenVINO's Convert cuts decimals off: a code that was computed a little too small would lose 1."""
     from openvino import Model

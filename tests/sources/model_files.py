@@ -64,7 +64,20 @@ def _keras(project: Project) -> str:
     return "model.keras"
 
 
-MODEL_FILES: dict[str, Callable[[Project], str]] = {"keras": _keras, "onnx": _onnx, "torch_export": _pt2}
+def _tflite(project: Project) -> str:
+    import litert_torch
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        litert_torch.convert(trained(project), (torch.zeros(1, 1, 8, 8),)).export(str(project.folder / "model.tflite"))
+    return "model.tflite"
+
+
+MODEL_FILES: dict[str, Callable[[Project], str]] = {
+    "keras": _keras,
+    "onnx": _onnx,
+    "tflite": _tflite,
+    "torch_export": _pt2,
+}
 
 
 def use_file(project: Project, kind: str, *, inputs: bool = False) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_project import PTQ, Project, Recorder
+from small_project import PTQ, Project, Recorder, copy_built
 
 from edgepack.core.errors import CheckFailed
 from edgepack.pipeline import BuildResult, build_all
@@ -20,8 +20,8 @@ TARGETS = ("arm64", "intel", "x86_64")
 
 
 @pytest.fixture(scope="module")
-def project(built_project: Callable[[str], Project]) -> Project:
-    return built_project(PTQ)
+def project(built_project: Callable[[str], Project], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return copy_built(built_project(PTQ), tmp_path_factory.mktemp("parity") / "project")
 
 
 @pytest.fixture(scope="module")
