@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from edgepack.core.chatter import chatter_to
+from edgepack.core.errors import UnsupportedError
 from edgepack.core.section import Section
 from edgepack.core.types import Progress, Samples
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
-    from edgepack.network.grid import Grid
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -36,17 +36,17 @@ class OpenVINOExporter(Section):
 
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
         """Write the files; see the module's description for how. `probe` is not needed: nodes are found by name."""
-        from edgepack.exporters.openvino_grid import impose
+        from edgepack.exporters.openvino_grid import impose, without_grids
         from edgepack.exporters.openvino_ir import convert, save
 
         progress.start("Converting to OpenVINO")
-        path = folder / "model.xml"
+        path, float_path = folder / "model.xml", folder / "float.xml"
         with chatter_to(folder / "export.log"):
-            float_path = self._write_float(model, folder / "float.xml")
             program, network = convert(model, self.options)
+            self._refuse_half(quantizes=program.quantized)
+            save(without_grids(network), float_path)
             tensors = impose(network, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
-            to_float16 = self.options.float_dtype == "float16" and not program.quantized
-            save(network, path, named=tensors.keys(), to_float16=to_float16)
+            save(network, path, named=tensors.keys(), to_float16=self.options.float_dtype == "float16")
         progress.done(f"{len(tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
         return Exported(
             path=path,
@@ -56,41 +56,33 @@ class OpenVINOExporter(Section):
             tensors=tensors,
         )
 
-    def adopt(self, path: Path) -> Exported:
-        """Raises UnsupportedError: finished OpenVINO files are not taken over yet."""
-        from edgepack.core.errors import UnsupportedError
-
-        raise UnsupportedError(
-            f"{path.name}: a finished OpenVINO file can't be taken over as it is; start from the float model"
-        )
-
     def check(
         self, model: Model, probe: Samples, folder: Path, *, constraints: NumericConstraints | None, progress: Progress
     ) -> Exported:
         """Convert the float model; with `constraints`, lay the integer graph out on a grid with made-up ranges and compile it."""
+        from edgepack.exporters.openvino_grid import impose, without_grids
+        from edgepack.exporters.openvino_ir import compile_for_cpu, convert, save
+        from edgepack.network.grid import made_up_grid, trace
+
+        self._refuse_half(quantizes=constraints is not None)
         progress.start("Checking that the target can take the model")
         path = folder / "float.xml"
         with chatter_to(folder / "export.log"):
-            self._write_float(model, path)
+            made_up = None
             if constraints is not None:
-                self._lay_out(model, constraints)
+                fresh = model.build().eval()
+                made_up = made_up_grid(fresh, trace(fresh, model.example()), constraints)
+            program, network = convert(model, self.options, made_up=made_up)
+            save(without_grids(network), path)
+            if constraints is not None:
+                impose(network, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
+                compile_for_cpu(network)
         progress.done()
         return Exported(path=path, companions=(path.with_suffix(".bin"),), float_path=path, format=FORMAT)
 
-    def _write_float(self, model: Model, path: Path) -> Path:
-        from edgepack.exporters.openvino_ir import convert, save
-
-        _, network = convert(model, self.options, quantizers=False)
-        save(network, path)
-        return path
-
-    def _lay_out(self, model: Model, constraints: NumericConstraints) -> None:
-        from edgepack.exporters.openvino_grid import impose
-        from edgepack.exporters.openvino_ir import compile_for_cpu, convert
-        from edgepack.network.grid import made_up_grid, trace
-
-        network = model.build().eval()
-        made_up: Grid = made_up_grid(network, trace(network, model.example()), constraints)
-        program, laid_out = convert(model, self.options, made_up=made_up)
-        impose(laid_out, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
-        compile_for_cpu(laid_out)
+    def _refuse_half(self, *, quantizes: bool) -> None:
+        if quantizes and self.options.float_dtype == "float16":
+            raise UnsupportedError(
+                'export.float_dtype = "float16" is the type of a model that is not quantized, and this recipe quantizes: '
+                'remove the step "quantize", or float_dtype'
+            )

@@ -22,14 +22,12 @@ _OPERATION = re.compile(r"\b(?:aten|prim|prims|quantized_decomposed)\.\w+(?:\.\w
 _LINES_SHOWN = 4
 
 
-def convert(
-    model: Model, options: ExportOptions, *, quantizers: bool = True, made_up: Grid | None = None
-) -> tuple[Program, Any]:
-    """The program, and the openvino.Model of it; with `quantizers`, activations' grids are FakeQuantize nodes. Weights are float.
+def convert(model: Model, options: ExportOptions, *, made_up: Grid | None = None) -> tuple[Program, Any]:
+    """The program, and the openvino.Model of it: activations' grids are FakeQuantize nodes, weights are float.
 
     Inputs and outputs have the names of the recipe. Raises UnsupportedError that names the operators OpenVINO has no conversion for, with their place.
     """
-    program = program_of(model, quantizers=quantizers, dynamic_batch=options.dynamic_batch, made_up=made_up)
+    program = program_of(model, quantizers=True, dynamic_batch=options.dynamic_batch, made_up=made_up)
     program.module.training = False  # an exported program is always in evaluation mode, and refuses .eval()
     shapes = batch_shapes(model) if options.dynamic_batch else None
     examples = model.example(2) if options.dynamic_batch else model.example()

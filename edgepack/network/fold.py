@@ -71,7 +71,7 @@ def program_of(
     """Bake the hooks into the weights, trace the float network and fold its batch norms.
 
     `dynamic_batch` leaves the first dimension of all inputs open (one size for all). `made_up` is the grid of a network without hooks, to lay its
-    integer graph out before any training. With `quantizers`, every activation that has a grid passes a quantize and a dequantize node of `torch.ops.quantized_decomposed`
+    integer graph out before any training; its weights stay in float beside their codes. With `quantizers`, every activation that has a grid passes a quantize and a dequantize node of `torch.ops.quantized_decomposed`
     (int8 codes); weights stay float on their grid, with the codes in `layers`. Layer i's weight and bias are the module's parameters
     `_folded_<i>_weight` and `_folded_<i>_bias`. Raises UnsupportedError when torch.export can't trace the forward; the message names the place.
     """
@@ -86,7 +86,7 @@ def program_of(
         grid = made_up or grid
     traced = _with_quantizers(network, grid) if quantizers and grid.activations else network
     module = _trace(traced, model, dynamic_batch=dynamic_batch)
-    layers = _fold(module, grid)
+    layers = _fold(module, grid, rounded=made_up is None)
     return Program(
         module=module,
         layers=layers,
@@ -166,7 +166,8 @@ def take_nhwc(module: fx.GraphModule, turned: tuple[bool, ...]) -> None:
     module.recompile()
 
 
-def _fold(module: fx.GraphModule, grid: Grid) -> tuple[Layer, ...]:
+def _fold(module: fx.GraphModule, grid: Grid, *, rounded: bool) -> tuple[Layer, ...]:
+    """`rounded` says that the weights lie on the grid; those of a made-up grid stay as they are."""
     layers: list[Layer] = []
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target not in _WEIGHTED:
@@ -176,7 +177,7 @@ def _fold(module: fx.GraphModule, grid: Grid) -> tuple[Layer, ...]:
         layer = _layer(module, node, grid)
         users = list(node.users)
         if len(users) == 1 and users[0].op == "call_function" and users[0].target is _BATCH_NORM:
-            layer = _with_batch_norm(layer, users[0], transposed=node.target in _TRANSPOSED)
+            layer = _with_batch_norm(layer, users[0], transposed=node.target in _TRANSPOSED, rounded=rounded)
             users[0].replace_all_uses_with(node)
             module.graph.erase_node(users[0])
         _set_parameters(module, node, layer, index=len(layers))
@@ -246,7 +247,7 @@ def _layer(module: fx.GraphModule, node: fx.Node, grid: Grid) -> Layer:
     return Layer(name=name, kind=str(node.target).split(".")[1], weight=weight, codes=codes, params=params, bias=bias)
 
 
-def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool) -> Layer:
+def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool, rounded: bool) -> Layer:
     factor, shift = _affine(norm)
     axis = 1 if transposed else 0
     if layer.weight.shape[axis] != factor.size:
@@ -266,7 +267,7 @@ def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool) -> Layer:
     codes = np.where(_along(off, codes.ndim, axis), np.int8(0), codes)
     scale = np.where(off, np.array(layer.params.scale, np.float64), scale)
     params = QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis)
-    weight = (codes * _along(scale, codes.ndim, axis)).astype(np.float32)
+    weight = (codes * _along(scale, codes.ndim, axis)).astype(np.float32) if rounded else folded.weight
     return replace(folded, codes=codes, params=params, weight=weight)
 
 

@@ -245,6 +245,11 @@ def test_a_float_model_can_be_stored_in_half_the_bytes(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs["float32"], predict(case.model, case.samples)["y"], atol=1e-5)
 
 
+def test_half_precision_beside_int8_is_refused(residual: Case, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match='remove the step "quantize", or float_dtype'):
+        export(residual, tmp_path, float_dtype="float16")
+
+
 class Odd(nn.Module):
     def __init__(self, function: Any) -> None:
         super().__init__()

@@ -197,3 +197,5 @@ def test_a_made_up_grid_lays_out_a_network_that_was_never_quantized() -> None:
     assert program.quantized
     assert len(program.quantizers) == len(program.activations) == 2
     assert all(layer.codes is not None and np.abs(layer.codes).max() == 127 for layer in program.layers)
+    plain = program_of(model).layers
+    assert all(np.array_equal(a.weight, b.weight) for a, b in zip(program.layers, plain, strict=True))
