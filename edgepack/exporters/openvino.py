@@ -29,9 +29,9 @@ class OpenVINOExporter(Section):
     """Writes `model.xml` with `model.bin` and, for comparison, `float.xml` with `float.bin`; the library's chatter goes to `export.log`."""
 
     options: ExportOptions = ExportOptions()
-    exact_sums: bool = Field(
+    round_before_sums: bool = Field(
         default=True,
-        description="Residual sums are rounded as trained, also where OpenVINO on a CPU would leave one rounding out.",
+        description="What a residual sum adds is rounded first, as trained, also where OpenVINO on a CPU would leave that rounding out.",
     )
 
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
@@ -45,7 +45,7 @@ class OpenVINOExporter(Section):
             program, network = convert(model, self.options)
             self._refuse_half(quantizes=program.quantized)
             save(without_grids(network), float_path)
-            tensors = impose(network, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
+            tensors = impose(network, program, io_dtype=self.options.io_dtype, round_before_sums=self.round_before_sums)
             save(network, path, named=tensors.keys(), to_float16=self.options.float_dtype == "float16")
         progress.done(f"{len(tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
         return Exported(
@@ -75,7 +75,7 @@ class OpenVINOExporter(Section):
             program, network = convert(model, self.options, made_up=made_up)
             save(without_grids(network), path)
             if constraints is not None:
-                impose(network, program, io_dtype=self.options.io_dtype, exact_sums=self.exact_sums)
+                impose(network, program, io_dtype=self.options.io_dtype, round_before_sums=self.round_before_sums)
                 compile_for_cpu(network)
         progress.done()
         return Exported(path=path, companions=(path.with_suffix(".bin"),), float_path=path, format=FORMAT)

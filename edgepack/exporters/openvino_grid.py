@@ -29,17 +29,17 @@ def without_grids(network: Any) -> Any:
     return plain
 
 
-def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32"], exact_sums: bool) -> Tensors:
+def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32"], round_before_sums: bool) -> Tensors:
     """Name the grids, write their exact ends, and replace float weights by their codes. Edits `network`; answers what has a grid.
 
-    `exact_sums` keeps the CPU from leaving out a rounding (`_keep_rounding`). Raises StageError where a quantizer or a layer of the program is
+    `round_before_sums` keeps the CPU from leaving out a rounding (`_keep_rounding`). Raises StageError where a quantizer or a layer of the program is
     not in the converted model.
     """
     if not program.quantized:
         return {}
     tensors = _impose_activations(network, program)
     _impose_weights(network, program.layers)
-    if exact_sums:
+    if round_before_sums:
         _keep_rounding(network)
     if io_dtype == "int8":
         for parameter in network.get_parameters():

@@ -35,9 +35,9 @@ def residual() -> Case:
     return quantized(RESIDUAL, target="intel")
 
 
-def export(case: Case, folder: Path, *, exact_sums: bool = True, **options: Any) -> Exported:
+def export(case: Case, folder: Path, *, round_before_sums: bool = True, **options: Any) -> Exported:
     folder.mkdir(exist_ok=True)
-    exporter = OpenVINOExporter(options=ExportOptions(**options), exact_sums=exact_sums)
+    exporter = OpenVINOExporter(options=ExportOptions(**options), round_before_sums=round_before_sums)
     return exporter.export(case.model, case.samples.take(slice(0, 1)), folder, progress=Silent())
 
 
@@ -94,10 +94,10 @@ def best(scores: np.ndarray) -> np.ndarray:
 
 
 def test_a_residual_sum_is_rounded_as_it_was_trained(residual: Case, tmp_path: Path) -> None:
-    """Without `exact_sums`, OpenVINO's CPU plugin drops a rounding; if it stops doing so, the option has no purpose any more."""
+    """Without `round_before_sums`, OpenVINO's CPU plugin drops a rounding; if it stops doing so, the option has no purpose any more."""
     ours = predict(residual.model, residual.samples)["output"]
     sessions = {
-        exact: OpenVINO().open(export(residual, tmp_path / str(exact), exact_sums=exact).path)
+        exact: OpenVINO().open(export(residual, tmp_path / str(exact), round_before_sums=exact).path)
         for exact in (True, False)
     }
 
@@ -295,7 +295,7 @@ def test_a_real_model_is_hardly_larger_than_its_weights(tmp_path: Path) -> None:
     model = float_model(EfficientNet.from_name("efficientnet-lite0"), (3, 224, 224))
     grid = made_up_grid(model.network, trace(model.build(), model.example()), CONSTRAINTS)
     program, network = convert(model, ExportOptions(), made_up=grid)
-    tensors = impose(network, program, io_dtype="int8", exact_sums=True)
+    tensors = impose(network, program, io_dtype="int8", round_before_sums=True)
     save(network, tmp_path / "model.xml", named=tensors)
 
     size = sum((tmp_path / name).stat().st_size for name in ("model.xml", "model.bin"))
