@@ -39,6 +39,7 @@ def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32
         return {}
     tensors = _impose_activations(network, program)
     _impose_weights(network, program.layers)
+    _impose_tables(network, tensors)
     if round_before_sums:
         _keep_rounding(network)
     if io_dtype == "int8":
@@ -149,10 +150,37 @@ def _scales(layer: Layer, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(full)
 
 
+def _impose_tables(network: Any, tensors: Tensors) -> None:
+    """Embedding tables become int8 on the grid of what is looked up: a row is only copied, so rounding the table gives the same codes."""
+    from openvino import opset13 as ops
+
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
+            continue
+        lookups = [target for target in node.output(0).get_target_inputs() if target.get_index() == 0]
+        users = {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
+        params = _grid_below(lookups, tensors)
+        if users == {"Gather"} and params is not None:
+            codes = np.rint(node.data / np.float64(params.scale[0])) + params.zero_point[0]
+            table = ops.constant(np.clip(codes, -128, 127).astype(np.int8))
+            real = _real(table, params)
+            for target in lookups:
+                target.replace_source_output(real.output(0))
+
+
+def _real(codes: Any, params: QuantParams) -> Any:
+    """Convert → Subtract → Multiply: the real values of some codes."""
+    from openvino import opset13 as ops
+
+    real = ops.convert(codes, np.float32)
+    if params.zero_point[0] != 0:
+        real = ops.subtract(real, ops.constant(np.float32(params.zero_point[0])))
+    return ops.multiply(real, ops.constant(np.float32(params.scale[0])))
+
+
 def _take_codes(network: Any, parameter: Any, tensors: Tensors) -> None:
     """Turn a float input that has a grid into one of int8 codes: Parameter → Convert → Subtract → Multiply."""
     from openvino import Type
-    from openvino import opset13 as ops
 
     users = list(parameter.output(0).get_target_inputs())
     params = _grid_below(users, tensors) if parameter.get_element_type().is_real() else None
@@ -160,10 +188,7 @@ def _take_codes(network: Any, parameter: Any, tensors: Tensors) -> None:
         return
     parameter.set_element_type(Type.i8)
     parameter.validate_and_infer_types()
-    real = ops.convert(parameter, np.float32)
-    if params.zero_point[0] != 0:
-        real = ops.subtract(real, ops.constant(np.float32(params.zero_point[0])))
-    real = ops.multiply(real, ops.constant(np.float32(params.scale[0])))
+    real = _real(parameter, params)
     for user in users:
         user.replace_source_output(real.output(0))
 

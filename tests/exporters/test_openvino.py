@@ -163,6 +163,31 @@ def test_weights_are_stored_as_the_trained_codes(residual: Case, tmp_path: Path)
     assert made.companions == (tmp_path / "model.bin",)
 
 
+class Text(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.classes = nn.Embedding(200, 32), nn.Linear(32, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.classes(self.table(tokens).mean(1))
+
+
+def test_an_embedding_table_is_stored_in_int8(tmp_path: Path) -> None:
+    tokens = np.random.default_rng(0).integers(0, 200, (16, 6))
+    network = Text().eval()
+    model = Model(
+        network=network, build=lambda: copy.deepcopy(network), inputs=(TensorSpec(name="t", shape=(1, 6), dtype="int64"),),
+        outputs=(TensorSpec(name="y", shape=(1, 3)),),
+    )  # fmt: skip
+    case = ptq(model, Samples(inputs={"t": tokens}), tmp_path)
+
+    made = export(case, tmp_path)
+
+    ours, theirs = predict(case.model, case.samples)["y"], OpenVINO().open(made.path).run_float({"t": tokens})["y"]
+    assert np.abs(theirs - ours).max() <= (MAX_STEPS_MAX + 1e-3) * output_steps(case)["y"]
+    assert (200, 32) in [constant.shape for constant in weight_constants(made.path)]
+
+
 def test_ranges_in_the_file_are_the_trained_grid(residual: Case, tmp_path: Path) -> None:
     import openvino
 
