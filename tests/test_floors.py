@@ -41,6 +41,8 @@ HEAVY = (
     "torch",
     "nncf",
     "onnx",
+    "onnxruntime",
+    "openvino",
     "keras",
     "litert_torch",
     "ai_edge_litert",

@@ -46,6 +46,8 @@ class OpenVINO(Section):
         core = _core()
         model = _read(core, path)
         _check_shapes(path, model)
+        if self.device == "NPU" and any(port.get_partial_shape().is_dynamic for port in model.inputs):
+            raise UnsupportedError(f"{path}: an NPU takes static shapes only; leave export.dynamic_batch out for it")
         graph = Graph(model)
         operators, outputs = graph.operators(), len(model.outputs)
         kept = graph.keep_tensors() if keep_tensors else None

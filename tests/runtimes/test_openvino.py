@@ -276,6 +276,13 @@ def test_a_model_with_an_open_batch_takes_all_samples_at_once(tmp_path: Path, fi
     assert session.tensors()["relu grid"].shape == (1, 4, 4, 4)
 
 
+def test_an_npu_takes_no_open_batch_even_where_the_cpu_stands_in(tmp_path: Path) -> None:
+    path = saved(convolution(codes=True, quantized=True, batch=-1), tmp_path / "open.xml")
+
+    with pytest.raises(UnsupportedError, match=r"leave export\.dynamic_batch out"):
+        OpenVINO(device="NPU").open(path)
+
+
 def test_a_model_of_a_larger_batch_is_unsupported(tmp_path: Path) -> None:
     path = saved(convolution(codes=False, quantized=False, batch=2), tmp_path / "wide.xml")
 
