@@ -16,6 +16,7 @@ from edgepack.network.imported.clean import drop_idle, fold_constants, plain_num
 from edgepack.network.imported.draft import Draft
 from edgepack.network.imported.layers import fold_affine, recompose
 from edgepack.network.imported.layout import raise_permutes, settle_permutes, sink_permutes
+from edgepack.network.imported.recognize import recognize
 
 _ROUNDS = 3  # one is enough for all but a few; each makes room for the next
 
@@ -33,6 +34,7 @@ def module_of(program: torch.export.ExportedProgram) -> nn.Module:
         fold_constants(draft)
         plain_numbers(draft)
         recompose(draft)
+        recognize(draft)
         sink_permutes(draft)
         fold_affine(draft)
     raise_permutes(draft)

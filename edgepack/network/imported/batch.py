@@ -108,9 +108,12 @@ def reshaped(shape: Sequence[Any], wanted: Sequence[Any], choose: Choices) -> li
     the same number of elements lies before it. Where that leaves several places, `choose` says which.
     """
     at = next((index for index, size in enumerate(shape) if not isinstance(size, int)), None)
-    if at is None or any(not isinstance(size, int) or size == -1 for size in wanted):
+    if at is None or any(not isinstance(size, int) for size in wanted):
         return list(wanted)
     single = [_for_one_sample(size) for size in shape]
+    if -1 in wanted:  # what is left for a batch of 1
+        rest = max(-_product(wanted), 1)
+        wanted = [_product(single) // rest if size == -1 else size for size in wanted]
     options = _places(single, at, list(wanted))
     if _product(single) != _product(wanted) or not options:
         return list(wanted)

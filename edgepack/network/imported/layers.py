@@ -103,14 +103,19 @@ def _hard_sigmoid(draft: Draft, node: fx.Node) -> None:
     )
     if not isinstance(factor, (int, float)) or abs(factor - 1 / 6) > _SIXTH_TOLERANCE:
         return
-    clipped = node.args[0]
-    is_relu6 = kind_of(clipped) == "relu6" or (
-        kind_of(clipped) in ("clamp", "hardtanh")
-        and [argument(clipped, 1, "min"), argument(clipped, 2, "max")] == [0, 6]  # type: ignore[arg-type]
+    if (x := shifted_under_relu6(node.args[0])) is not None:
+        draft.replace(node, draft.call(aten.hardsigmoid.default, x, before=node))
+
+
+def shifted_under_relu6(node: Any) -> fx.Node | None:
+    """The x of relu6(x + 3)."""
+    is_relu6 = kind_of(node) == "relu6" or (
+        kind_of(node) in ("clamp", "hardtanh") and [argument(node, 1, "min"), argument(node, 2, "max")] == [0, 6]
     )
-    shifted = clipped.args[0] if is_relu6 else None  # type: ignore[union-attr]
-    if kind_of(shifted) == "add" and shifted.args[1] == 3 and not shifted.kwargs:  # type: ignore[union-attr]
-        draft.replace(node, draft.call(aten.hardsigmoid.default, shifted.args[0], before=node))  # type: ignore[union-attr]
+    shifted: Any = node.args[0] if is_relu6 else None
+    if kind_of(shifted) != "add" or shifted.args[1] != 3 or shifted.kwargs:
+        return None
+    return shifted.args[0] if isinstance(shifted.args[0], fx.Node) else None
 
 
 def _only_first(node: fx.Node) -> bool:

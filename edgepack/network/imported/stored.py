@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from edgepack.core.chatter import chatter_to
+from edgepack.core.digest import sha256_file
 from edgepack.core.errors import SourceError, StageError
 from edgepack.core.types import TensorSpec
 from edgepack.network.imported import module_of
@@ -43,7 +43,7 @@ def convert(
         network = module_of(program)
     _refuse_nonfinite(network, where)
     _compare(program, network, inputs, where)
-    template = copy.deepcopy(network)
+    template = _keep(folder / _PROGRAM, copy.deepcopy(network))
     return Model(
         network=network,
         build=lambda: copy.deepcopy(template),
@@ -55,14 +55,21 @@ def convert(
 def network_builder(folder: Path) -> Callable[[], nn.Module]:
     """Makes fresh networks of the program that `convert` left in a folder."""
     file = folder / _PROGRAM
-    template = _template(file, file.stat().st_mtime_ns)
+    template = _TEMPLATES.get(sha256_file(file))
+    if template is None:
+        with chatter_to(Path(os.devnull)):  # `convert` has kept the same words
+            template = _keep(file, module_of(torch.export.load(file)))
     return lambda: copy.deepcopy(template)
 
 
-@lru_cache(maxsize=2)
-def _template(file: Path, modified_ns: int) -> nn.Module:
-    with chatter_to(Path(os.devnull)):  # `convert` has kept the same words
-        return module_of(torch.export.load(file))
+# Networks of programs that this process has read, by digest: each stage of a build asks for the same one. Only the last is kept.
+_TEMPLATES: dict[str, nn.Module] = {}
+
+
+def _keep(file: Path, network: nn.Module) -> nn.Module:
+    _TEMPLATES.clear()
+    _TEMPLATES[sha256_file(file)] = network
+    return network
 
 
 def random_inputs(inputs: tuple[TensorSpec, ...], *, batch: int) -> tuple[torch.Tensor, ...]:
