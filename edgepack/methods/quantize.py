@@ -57,6 +57,7 @@ class Quantize(Section):
         """The model with quantizers. Raises UnsupportedError, naming the place, for what NNCF or the target's grid can't take."""
         from dataclasses import replace
 
+        from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, trace
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
@@ -69,6 +70,7 @@ class Quantize(Section):
             frozen = complete_grid(network, ops, context.constraints, batches)
         model = replace(model, network=network, frozen=frozen)
         if self.mode == "ptq":
+            round_biases(model)
             return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration))
         return self._train(model, context)
 
@@ -110,6 +112,7 @@ class Quantize(Section):
         return network
 
     def _train(self, model: Model, context: Context) -> Model:
+        from edgepack.network.bias import round_biases
         from edgepack.network.model import float_network, freeze
         from edgepack.network.train import Trainer
 
@@ -125,6 +128,7 @@ class Quantize(Section):
             seed=context.seed,
         )
         trained = trainer.run(context.progress, what="Quantization-aware training")
+        round_biases(model)
         return model.with_step(
             method="quantize",
             mode="qat",

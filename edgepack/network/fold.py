@@ -39,7 +39,8 @@ class Layer:
     """A convolution or linear layer after folding.
 
     `weight` is float32 with torch's dimension order; `codes` are int8 of the same shape with weight = codes × scale along the
-    grid's axis, or None where the layer is not quantized. `bias` is float64 of shape (output channels,), or None.
+    grid's axis, or None where the layer is not quantized. `bias` is float64 of shape (output channels,), or None; the network's parameter `shifted_by`
+    adds to it. `input_step` is the scale of the input's grid, known in a program with quantizers.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Layer:
     codes: NDArray[np.int8] | None
     params: QuantParams | None
     bias: NDArray[np.float64] | None
+    shifted_by: str | None = None
+    input_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +207,8 @@ def _as_depthwise(module: fx.GraphModule, norm: fx.Node, *, index: int, quantize
         codes=(np.sign(factor) * 127).astype(np.int8).reshape(-1, 1, 1, 1) if quantized else None,
         params=QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=0) if quantized else None,
         bias=shift,
+        shifted_by=_parameter(norm.args[2]),
+        input_step=_input_step(norm),
     )
     with module.graph.inserting_before(norm):
         placeholder = norm.args[3]  # any parameter: the next call gives the node its own
@@ -244,7 +249,30 @@ def _layer(module: fx.GraphModule, node: fx.Node, grid: Grid) -> Layer:
     if params is not None:
         scale = _along(np.array(params.scale, np.float64), weight.ndim, params.axis)
         codes = np.rint(weight / scale).astype(np.int8)
-    return Layer(name=name, kind=str(node.target).split(".")[1], weight=weight, codes=codes, params=params, bias=bias)
+    return Layer(
+        name=name,
+        kind=str(node.target).split(".")[1],
+        weight=weight,
+        codes=codes,
+        params=params,
+        bias=bias,
+        shifted_by=_parameter(bias_node),
+        input_step=_input_step(node),
+    )
+
+
+def _parameter(node: Any) -> str | None:
+    return str(node.target) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+
+
+def _input_step(node: fx.Node) -> float | None:
+    """The scale of the grid that a layer's input was rounded to, before whatever only moves its values."""
+    source: Any = node.args[0]
+    while isinstance(source, fx.Node) and source.op == "call_function" and source.args:
+        if str(source.target).startswith("quantized_decomposed.dequantize_per_tensor"):
+            return float(source.args[1])  # type: ignore[arg-type]
+        source = source.args[0]
+    return None
 
 
 def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool, rounded: bool) -> Layer:
@@ -255,6 +283,7 @@ def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool, rounded: 
     folded = replace(
         layer,
         bias=shift if layer.bias is None else layer.bias * factor + shift,
+        shifted_by=_parameter(norm.args[2]),
         weight=(layer.weight * _along(factor, layer.weight.ndim, axis)).astype(np.float32),
     )
     if layer.codes is None or layer.params is None:

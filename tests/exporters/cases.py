@@ -13,6 +13,7 @@ import torch
 from edgepack.core.types import Samples, Silent, TensorSpec
 from edgepack.methods.protocol import Context
 from edgepack.methods.quantize import Quantize
+from edgepack.network.bias import round_biases
 from edgepack.network.model import Model, float_network
 from edgepack.network.train import Trainer
 from edgepack.network.training import Training
@@ -59,4 +60,5 @@ def quantized(name: str, *, steps: int = 6, target: str = "arm64") -> Case:
         training = Training(steps=steps, batch_size=8, learning_rate=1e-3)
         trainer = Trainer(compressed, teacher, samples, training, checkpoint=Path(folder) / "c.pt", key="zoo", seed=0)
         trainer.run(Silent(), what="QAT")
+        round_biases(compressed)
     return Case(model=compressed, samples=samples, original=float_case(name)[0])
