@@ -62,7 +62,12 @@ class ModelSection(Section):
     )
     allow_code: bool = Field(
         default=False,
-        description="Whether layers of a `.keras` file that bring code of their own (Lambda) may run. Say yes to files that you trust only.",
+        description="Whether a model file's own code may run: Lambda layers of a `.keras` file, Python and file operations of a SavedModel. Say yes to files that "
+        "you trust only.",
+    )
+    signature: str | None = Field(
+        default=None,
+        description="Which signature of a SavedModel to take. Default: `serving_default`, or the only one.",
     )
     inputs: tuple[InputSection, ...] = Field(
         default=(),

@@ -17,6 +17,7 @@ SOURCES: Registry[type[Source]] = Registry(
         "keras": "edgepack.sources.keras:KerasFile",
         "onnx": "edgepack.sources.onnx:Onnx",
         "tflite": "edgepack.sources.tflite:TFLite",
+        "saved_model": "edgepack.sources.saved_model:SavedModel",
         "torch_export": "edgepack.sources.torch_export:TorchExport",
     },
 )
@@ -29,7 +30,7 @@ KIND_OF_SUFFIX: dict[str, str] = {
     ".h5": "keras",  # Keras 2, which the source refuses with what to do
     ".hdf5": "keras",
 }
-KIND_OF_FOLDER: dict[str, str] = {}
+KIND_OF_FOLDER: dict[str, str] = {"saved_model.pb": "saved_model", "saved_model.pbtxt": "saved_model"}
 
 
 def kind_of(section: ModelSection, folder: Path) -> str:
@@ -45,6 +46,8 @@ def kind_of(section: ModelSection, folder: Path) -> str:
     path = expand(section.file, folder=folder, error=SourceError)
     found = next((kind for name, kind in KIND_OF_FOLDER.items() if (path / name).is_file()), None)
     found = found or KIND_OF_SUFFIX.get(path.suffix.lower())
+    if found is None and not path.suffix and not path.exists():
+        raise SourceError(f"model.file: no file or folder {path}; export the model first, or correct the path")
     if found is None:
         known = ", ".join([*KIND_OF_SUFFIX, *(f"a folder with {name}" for name in KIND_OF_FOLDER)])
         near = did_you_mean(path.suffix, KIND_OF_SUFFIX) if path.suffix else ""

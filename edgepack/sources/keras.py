@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgepack.core.errors import EnvironmentProblem, SourceError
+from edgepack.core.errors import EnvironmentProblem
 from edgepack.core.types import TensorSpec
 from edgepack.recipe import InputSection, ModelSection
-from edgepack.sources.conversion import convert
+from edgepack.sources.conversion import compare, convert
 from edgepack.sources.conversion.keras_archive import KerasArchive, read_archive
 from edgepack.sources.protocol import Abilities, input_spec
 from edgepack.sources.signature import model_path, named_inputs
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgepack.network.model import Model
-
-_RELATIVE_TOLERANCE = 1e-4  # float sums in another order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ class KerasFile:
         program = torch.export.load(folder / "program.pt2")
         specs: tuple[TensorSpec, ...] = tuple(inputs[name] for name in about["inputs"])
         model = stored.convert(program, scratch, inputs=specs, outputs=about["outputs"], where=archive.where)
-        _compare(model, folder / "probe.npz", archive.where)
+        compare(model, folder / "probe.npz", whose="Keras", where=archive.where)
         shutil.rmtree(folder)
         return model, ()
 
@@ -110,22 +108,3 @@ def _require_keras(path: Path) -> None:
         raise EnvironmentProblem(
             f"model.file: {path.name} is read by the package keras, version 3, which {what}; install it: pip install 'edgepack[keras]'"
         )
-
-
-def _compare(model: Model, probe: Path, where: str) -> None:
-    """Raises SourceError where the network and Keras itself differ."""
-    import numpy as np
-
-    from edgepack.core.types import Samples
-    from edgepack.network.model import predict
-
-    with np.load(probe) as arrays:
-        samples = Samples(inputs={spec.name: arrays[f"input_{index}"] for index, spec in enumerate(model.inputs)})
-        wanted = {spec.name: arrays[f"output_{index}"] for index, spec in enumerate(model.outputs)}
-    for name, ours in predict(model, samples).items():
-        difference, largest = float(np.abs(ours - wanted[name]).max()), float(np.abs(wanted[name]).max())
-        if not difference <= _RELATIVE_TOLERANCE * max(largest, 1.0):
-            raise SourceError(
-                f"{where}: output '{name}' of the converted network differs from Keras' by {difference:.3g} (largest value {largest:.3g}); "
-                "rewrite the network as a torch module and give it as model.factory, and please report this model"
-            )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from small_project import Project, seeded_network
 
-from sources import keras_files
+from sources import keras_files, tensorflow_files
 
 MODEL = '[model]\nfactory = "model:make"\nweights = "weights.safetensors"\n'
 INPUTS = '[[model.inputs]]\nname = "image"\nshape = [1, 8, 8]\nlayout = "CHW"\n'
@@ -59,9 +59,19 @@ def _onnx(project: Project) -> str:
 def _keras(project: Project) -> str:
     """Channels last: the samples are turned with it."""
     keras_files.write_tiny(trained(project), project.folder / "model.keras")
+    _turn_samples(project)
+    return "model.keras"
+
+
+def _saved_model(project: Project) -> str:
+    tensorflow_files.write_tiny(trained(project), project.folder / "saved")
+    _turn_samples(project)
+    return "saved"
+
+
+def _turn_samples(project: Project) -> None:
     for role in ("train", "evaluation"):
         project.write_data(role, x=project.data(role)["x"].transpose(0, 2, 3, 1))
-    return "model.keras"
 
 
 def _tflite(project: Project) -> str:
@@ -75,6 +85,7 @@ def _tflite(project: Project) -> str:
 MODEL_FILES: dict[str, Callable[[Project], str]] = {
     "keras": _keras,
     "onnx": _onnx,
+    "saved_model": _saved_model,
     "tflite": _tflite,
     "torch_export": _pt2,
 }

@@ -11,11 +11,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.core.errors import EdgepackError, EnvironmentProblem, SourceError, UnsupportedError
 from edgepack.core.files import write_json
 
+if TYPE_CHECKING:
+    from edgepack.network.model import Model
+
+_RELATIVE_TOLERANCE = 1e-4  # float sums in another order
 _TIMEOUT_S = 3600  # a network with a billion weights takes minutes
 _LAST_LINES = 5
 _ROOT = str(Path(__file__).resolve().parents[3])
@@ -59,3 +63,23 @@ def convert(script: str, folder: Path, **request: Any) -> None:
         )
     (folder / "request.json").unlink()
     log.unlink()
+
+
+def compare(model: Model, probe: Path, *, whose: str, where: str) -> None:
+    """Raise SourceError where the network and the framework itself differ on the samples of `probe.npz`: `input_0` … and `output_0` …, in the model's order."""
+    import numpy as np
+
+    from edgepack.core.types import Samples
+    from edgepack.network.model import predict
+
+    with np.load(probe) as arrays:
+        samples = Samples(inputs={spec.name: arrays[f"input_{index}"] for index, spec in enumerate(model.inputs)})
+        wanted = {spec.name: arrays[f"output_{index}"] for index, spec in enumerate(model.outputs)}
+    for name, ours in predict(model, samples).items():
+        largest = float(np.abs(wanted[name]).max())
+        difference = float(np.abs(ours - wanted[name]).max()) if ours.shape == wanted[name].shape else float("inf")
+        if not difference <= _RELATIVE_TOLERANCE * max(largest, 1.0):
+            raise SourceError(
+                f"{where}: output '{name}' of the converted network differs from {whose}'s by {difference:.3g} (largest value {largest:.3g}); "
+                "rewrite the network as a torch module and give it as model.factory, and please report this model"
+            )
