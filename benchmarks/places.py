@@ -39,10 +39,11 @@ def cases() -> list[Case]:
         print("fashion_mnist: left out, its data is not here (apt-get install dataset-fashion-mnist)")
     if "EDGEPACK_TEST_DATA" in os.environ:
         found.append(Case(name="resnet20_cifar10", recipe=EXAMPLES / "resnet20_cifar10/edgepack.toml"))
+        found.append(Case(name="ds_cnn", recipe=EXAMPLES / "ds_cnn/edgepack.toml"))
         found.append(Case(name="efficientnet_lite0 PTQ", recipe=EXAMPLES / "efficientnet_lite0/edgepack.toml"))
         found.append(Case(name="efficientnet_lite0 QAT", recipe=EXAMPLES / "efficientnet_lite0/qat.toml"))
     else:
-        print("resnet20_cifar10, efficientnet_lite0: left out, EDGEPACK_TEST_DATA is not set")
+        print("resnet20_cifar10, ds_cnn, efficientnet_lite0: left out, EDGEPACK_TEST_DATA is not set")
     only = os.environ.get("EDGEPACK_BENCHMARK_ONLY", "")
     return [case for case in found if only in case.name]
 

@@ -105,6 +105,8 @@ def build_all(
         bundle_stage(plan, cache, loaded, one.original, one.exported, verification, compared, progress)
         for plan, one, verification in zip(plans, made, verifications, strict=True)
     ]
+    for plan in plans:
+        _failed_report(plan).unlink(missing_ok=True)  # of an earlier try
     return BuildResult(bundles=tuple(bundles), parity=compared)
 
 
@@ -295,7 +297,7 @@ def _stop_if_failed(plans: Sequence[BuildPlan], verifications: Sequence[Verifica
         return
     lines = []
     for plan, found in failed:
-        report = plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
+        report = _failed_report(plan)
         write_json(
             report,
             {
@@ -312,6 +314,10 @@ def _stop_if_failed(plans: Sequence[BuildPlan], verifications: Sequence[Verifica
         )
     lines.append("Nothing was bundled; --allow-failed-checks bundles it marked as failed.")
     raise CheckFailed("\n".join(lines), parity=compared.file)
+
+
+def _failed_report(plan: BuildPlan) -> Path:
+    return plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
 
 
 def open_runtime(bundle: Bundle) -> Runtime:

@@ -283,6 +283,10 @@ def test_a_failed_check_stops_the_build_and_bundles_nothing(ready: Project) -> N
     assert caught.value.exit_code == 8
     assert [file.name for file in (ready.folder / "dist").iterdir()] == ["tiny-1.0.0-arm64.failed.json"]
 
+    ready.replace("size_bytes = 1000", "size_bytes = 1000000")
+    build(ready.folder)
+    assert [file.name for file in (ready.folder / "dist").iterdir()] == ["tiny-1.0.0-arm64.edgepack"]
+
 
 def test_a_failed_check_can_be_bundled_marked_as_failed(ready: Project) -> None:
     ready.replace("[budget]", "[budget]\nsize_bytes = 1000")

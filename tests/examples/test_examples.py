@@ -45,8 +45,9 @@ def test_recipe_resolves_without_its_data(recipe_file: Path) -> None:
 def test_recipe_names_files_that_exist(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file)
 
-    module = recipe.model.factory.partition(":")[0]
-    assert (recipe_file.parent / f"{module}.py").is_file()
+    if recipe.model.factory:
+        module = recipe.model.factory.partition(":")[0]
+        assert (recipe_file.parent / f"{module}.py").is_file()
     if isinstance(recipe.bundle.labels, str):
         assert len((recipe_file.parent / recipe.bundle.labels).read_text().splitlines()) == 10
 
