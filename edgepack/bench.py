@@ -12,8 +12,9 @@ from edgepack.core.digest import canonical_json
 from edgepack.core.errors import StageError, UsageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress
-from edgepack.devices.agent import AGENT, AgentReport, AgentSpec, ask, put_spec
-from edgepack.devices.protocol import DeviceName, Transport
+from edgepack.devices.agent import AGENT, AgentSpec, ask, put_spec
+from edgepack.devices.protocol import Transport
+from edgepack.records import AgentReport, DeviceName
 from edgepack.stats import (
     P90_SAMPLES_MIN,
     Interval,

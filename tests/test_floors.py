@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgepack"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"core", "stats"}),
-    frozenset({"recipe", "targets", "grouping"}),  # what the user and the targets' files say
+    frozenset({"recipe", "targets", "grouping", "records"}),  # what the user, the targets' files and a device say
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),

@@ -10,8 +10,10 @@
     ├── UnsupportedError      6   an operator or option that a library or target can't take
     ├── StageError            7   a stage failed inside a library
     ├── CheckFailed           8   the model was built, but a check (fidelity, accuracy, budget) failed
-    ├── EnvironmentProblem    9   this machine lacks something: compiler, disk space, a package
-    └── BundleError          10   a bundle is damaged or not a bundle
+    ├── EnvironmentProblem    9   this machine or a device lacks something: compiler, disk space, a package
+    │   └── DeviceLost       11   a device went away while it was used (devices/protocol.py)
+    ├── BundleError          10   a bundle is damaged or not a bundle
+    └── Inconclusive         12   a gate could not decide: more runs are needed
 
 Interrupted by Ctrl-C: 130, as every shell expects.
 """
@@ -71,6 +73,10 @@ class EnvironmentProblem(EdgepackError):
 
 class BundleError(EdgepackError):
     exit_code = 10
+
+
+class Inconclusive(EdgepackError):
+    exit_code = 12
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

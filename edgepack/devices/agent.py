@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from edgepack.core.errors import EdgepackError, EnvironmentProblem, StageError, UnsupportedError
 from edgepack.devices.protocol import CompletedRun, Transport
+from edgepack.records import AgentReport
 
 AGENT = Path(__file__).resolve().parent.parent / "agent" / "bench_agent.py"
 _ERRORS: dict[str, type[EdgepackError]] = {"runtime": EnvironmentProblem, "spec": UnsupportedError}
@@ -36,79 +37,6 @@ class AgentSpec:
     seed: int = 0
     inputs: Mapping[str, str] | None = None
     outputs: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryUse:
-    """Resident memory of the whole process, in bytes; the peak counts from just before the load.
-
-    `peak_not_reset` says why the peak counts from the process's start instead, so with the imports; else None.
-    """
-
-    before_load_bytes: int
-    after_load_bytes: int
-    after_first_bytes: int
-    after_run_bytes: int
-    peak_bytes: int
-    major_faults: int
-    peak_not_reset: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceState:
-    """What changes on a device; a value it doesn't tell is None and `missing` says why."""
-
-    load_average: float
-    governor: str | None
-    frequencies_mhz: tuple[float, ...] | None
-    temperature_c: float | None
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """What stays the same on a device; a value it doesn't tell is None and `missing` says why."""
-
-    system: str
-    kernel: str
-    machine: str
-    cpu_model: str | None
-    cores: int
-    usable_cores: int
-    python: str
-    numpy: str
-    timer_resolution_ns: float
-    runtime: str
-    runtime_version: str
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
-    """What ran, as the runtime tells it: the device or provider, operators by the type they compute in, what differs from what was asked."""
-
-    device: str
-    types: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentReport:
-    """What one process measured: every sample of one inference in nanoseconds, warm-up apart, first inference apart."""
-
-    agent: int
-    model_sha256: str
-    threads: int
-    load_ms: float
-    first_ms: float
-    warmup_ns: tuple[int, ...]
-    samples_ns: tuple[int, ...]
-    stopped_early: bool
-    memory: MemoryUse
-    environment: Environment
-    execution: Execution
-    before: DeviceState
-    after: DeviceState
 
 
 class _Failure(BaseModel):

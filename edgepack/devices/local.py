@@ -16,7 +16,8 @@ from typing import Self
 
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.core.files import out_of_space_is_clear
-from edgepack.devices.protocol import CompletedRun, DeviceName
+from edgepack.devices.protocol import CompletedRun
+from edgepack.records import DeviceName
 
 # Spinning OpenMP threads on a busy machine make work many times slower, so the number is never left to a default.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from edgepack.core.errors import EnvironmentProblem
+from edgepack.records import DeviceName
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletedRun:
@@ -18,18 +21,20 @@ class CompletedRun:
     stderr: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceName:
-    """Which device: the transport's name and the device's own; never an address or a person."""
+class DeviceLost(EnvironmentProblem):
+    """The device went away while a command ran: the link broke, it froze, rebooted, or its disk is full. `stdout` is what had come home."""
 
-    transport: str
-    name: str
+    exit_code = 11
+
+    def __init__(self, message: str, *, stdout: str = "") -> None:
+        super().__init__(message)
+        self.stdout = stdout
 
 
 class Transport(Protocol):
     """A device that takes files and runs commands, one at a time, in a private folder that `close` removes.
 
-    A lost device raises EnvironmentProblem; a command that fails is no exception but a return code.
+    A lost device raises DeviceLost; a command that fails is no exception but a return code.
     """
 
     def describe(self) -> DeviceName: ...
@@ -40,8 +45,8 @@ class Transport(Protocol):
     def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
         """Run a command in the private folder; 'python' as its first word means the device's Python.
 
-        Raises TimeoutError after `timeout_s`; then, and when interrupted, the command and all that it started are
-        dead. The numeric libraries' threads are 1 unless the command sets them itself.
+        Raises TimeoutError after `timeout_s` (what the command had written is its attribute `stdout`, where the transport has it); then, and when
+        interrupted, the command and all that it started are dead. The numeric libraries' threads are 1 unless the command sets them itself.
         """
 
     def get(self, remote: str, local: Path) -> None:
