@@ -294,7 +294,10 @@ def metrics_of(report: AgentReport, *, size_bytes: int, accuracy: Accuracy | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """A kept run without its raw samples: what tables, comparisons and reports read."""
+    """A kept run without its raw samples: what tables, comparisons and reports read.
+
+    `accuracy_samples` is over how many samples `metrics["accuracy"]` was taken, None where it was not.
+    """
 
     key: str
     bench: str
@@ -309,6 +312,7 @@ class RunSummary:
     status: Status
     reason: str | None
     metrics: Mapping[str, float]
+    accuracy_samples: int | None = None
 
     @classmethod
     def of(cls, run: RunRecord) -> RunSummary:
@@ -327,4 +331,5 @@ class RunSummary:
             status=run.status,
             reason=run.reason,
             metrics=run.metrics,
+            accuracy_samples=None if run.accuracy is None else len(run.accuracy.correct),
         )
