@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgepack.core.errors import StageError, UnsupportedError
+from edgepack.core.openvino_core import openvino_core
 from edgepack.exporters.protocol import ExportOptions
 from edgepack.network.fold import Program, batch_shapes, program_of
 from edgepack.network.model import Model
@@ -91,10 +92,8 @@ def save(network: Any, path: Path, *, named: Collection[str] = (), to_float16: b
 
 def compile_for_cpu(network: Any) -> None:
     """Raise UnsupportedError where OpenVINO can't compile the model for a CPU."""
-    import openvino
-
     try:
-        openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+        openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
     except RuntimeError as exc:
         raise UnsupportedError(f"OpenVINO can't compile this model in int8: {_lines(exc)}") from exc
 

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from edgepack.core.errors import EnvironmentProblem, StageError, UnsupportedError
+from edgepack.core.openvino_core import openvino_core
 from edgepack.core.section import Section
-from edgepack.core.telemetry import switch_off_telemetry
 from edgepack.core.types import Array, QuantParams, Signature
 from edgepack.runtimes.borders import check_inputs, check_names, to_codes, to_real
 from edgepack.runtimes.openvino_graph import Graph, execution_types
@@ -160,12 +160,10 @@ class OpenVINOSession:
 
 
 def _core() -> Core:
-    switch_off_telemetry()
     try:
-        from openvino import Core
+        return openvino_core()
     except ImportError as exc:
         raise EnvironmentProblem(f"OpenVINO can't be loaded ({exc}); install it with: pip install openvino") from exc
-    return Core()
 
 
 def _read(core: Core, path: Path) -> Any:

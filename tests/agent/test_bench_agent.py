@@ -16,6 +16,7 @@ import pytest
 
 import edgepack
 from edgepack.core.errors import EnvironmentProblem
+from edgepack.core.openvino_core import openvino_core
 from edgepack.runtimes import RUNTIMES
 from edgepack.runtimes.openvino_graph import execution_types
 from edgepack.runtimes.tflite_runtime import TfliteRuntime
@@ -205,7 +206,7 @@ def ir_file(onnx_file: Path) -> Path:
     import openvino
 
     path = onnx_file.with_name("tiny.xml")
-    model = openvino.Core().read_model(onnx_file)
+    model = openvino_core().read_model(onnx_file)
     for node, name in zip(model.get_results(), ("codes", "real"), strict=True):
         node.set_friendly_name(name)
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -235,7 +236,6 @@ def test_codes_go_in_by_name_and_both_outputs_come_out(
 
 
 def test_each_runtime_tells_what_ran(tiny_tflite: Path, onnx_file: Path, ir_file: Path, tmp_path: Path) -> None:
-    import openvino
 
     told = {}
     for runtime, model in (("litert", tiny_tflite), ("onnxruntime", onnx_file), ("openvino", ir_file)):
@@ -245,7 +245,7 @@ def test_each_runtime_tells_what_ran(tiny_tflite: Path, onnx_file: Path, ir_file
 
     assert told["litert"]["types"] == RUNTIMES.load("litert")().open(tiny_tflite).execution.types
     assert told["onnxruntime"] == {"device": "CPUExecutionProvider", "types": {}, "notes": []}
-    compiled = openvino.Core().compile_model(ir_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(ir_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert told["openvino"] == {"device": "CPU", "types": execution_types(compiled)[0], "notes": []}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from edgepack.core.errors import UnsupportedError
+from edgepack.core.openvino_core import openvino_core
 from edgepack.core.types import Samples, Silent, TensorSpec
 from edgepack.exporters.openvino import OpenVINOExporter
 from edgepack.exporters.protocol import Exported, ExportOptions
@@ -53,9 +54,8 @@ def float_model(network: nn.Module, shape: tuple[int, ...], *, layout: str = "an
 
 
 def weight_constants(path: Path) -> list[np.ndarray]:
-    import openvino
 
-    nodes = openvino.Core().read_model(path).get_ordered_ops()
+    nodes = openvino_core().read_model(path).get_ordered_ops()
     return [node.data for node in nodes if node.get_type_name() == "Constant" and node.data.dtype == np.int8]
 
 
@@ -189,11 +189,10 @@ def test_an_embedding_table_is_stored_in_int8(tmp_path: Path) -> None:
 
 
 def test_ranges_in_the_file_are_the_trained_grid(residual: Case, tmp_path: Path) -> None:
-    import openvino
 
     made = export(residual, tmp_path)
 
-    nodes = {node.get_friendly_name(): node for node in openvino.Core().read_model(made.path).get_ordered_ops()}
+    nodes = {node.get_friendly_name(): node for node in openvino_core().read_model(made.path).get_ordered_ops()}
     grid = program_of(residual.model).activations
     assert {operation for operation, _ in made.tensors.values()} == set(grid)
     for name, (operation, params) in made.tensors.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgepack.core.errors import DataError, StageError, UnsupportedError
+from edgepack.core.openvino_core import openvino_core
 from edgepack.core.types import QuantParams
 from edgepack.runtimes import RUNTIMES, Session
 from edgepack.runtimes.grid import dequantize
@@ -294,9 +297,8 @@ def test_a_model_of_a_larger_batch_is_unsupported(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_said_and_the_cpu_runs(
     files: Files, images: np.ndarray, device: Any, note: str
 ) -> None:
-    import openvino
 
-    if device in openvino.Core().available_devices:
+    if device in openvino_core().available_devices:
         pytest.skip(f"this machine has an Intel {device}")
 
     session = OpenVINO(device=device, inference_precision="f16").open(files.int8)
@@ -307,10 +309,27 @@ def test_a_device_that_is_not_there_is_said_and_the_cpu_runs(
     np.testing.assert_array_equal(session.run_float({"image": images})["scores"], plain)
 
 
-def test_another_precision_of_the_float_parts_is_read_back(files: Files) -> None:
-    import openvino
+def test_sessions_that_end_in_any_order_leave_the_process_able_to_take_a_signal(files: Files) -> None:
+    """Each Core has a signal stack of its own: see core/openvino_core.py."""
+    code = """
+import gc, os, signal, sys
+from pathlib import Path
+from edgepack.runtimes.openvino import OpenVINO
+first, second = (OpenVINO().open(Path(sys.argv[1])) for _ in range(2))
+del first; gc.collect()
+del second; gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("taken"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
 
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    ended = subprocess.run([sys.executable, "-c", code, files.int8], capture_output=True, text=True, timeout=120)
+
+    assert (ended.returncode, ended.stdout) == (0, "taken\n"), ended.stderr
+
+
+def test_another_precision_of_the_float_parts_is_read_back(files: Files) -> None:
+
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bf16")
 
     assert "bf16" in OpenVINO(inference_precision="bf16").open(files.float32).execution.types
