@@ -12,6 +12,10 @@ OLD_LOCK := constraints-tflite-runtime.txt
 OLD_PYTHONS := $(BIN)/python python3.11 python3.10 python3.9
 HAS_OLD_PYTHON := -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'
 
+# Tests run in two processes, each file in one of them; a crash in a library is then a failed test with a name.
+JOBS ?= 2
+SPREAD = --numprocesses $(JOBS) --dist loadfile
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Threads that wait sleep: two spinning teams on a busy two-core machine are 30 times slower.
 export OMP_WAIT_POLICY := PASSIVE
@@ -55,10 +59,10 @@ demo: setup  ## Train a digit classifier, build it for LiteRT, OpenVINO and ONNX
 	$(BIN)/edgepack bench $(DEMO)/dist/digits-1.0.0-arm64.edgepack --against-float
 
 test: setup  ## Run the tests (under 12 minutes on two cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 test-all: setup  ## Run the slow tests, too; set EDGEPACK_TEST_DATA to include those on real models
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "slow or not slow"
 
 check: lint types test  ## What CI runs
 
