@@ -21,8 +21,8 @@ Clock = Literal["ns", "guest_instructions"]
 class MemoryUse:
     """Memory of the whole process, in bytes; the peak (VmHWM) counts from just before the load.
 
-    `pss_bytes` is the proportional set size after the last inference. `peak_not_reset` says why the peak counts from the process's start
-    instead, so with the imports; else None.
+    `pss_bytes` is the proportional set size after the last inference, None for a reason in `missing`. `peak_not_reset` says why the peak counts
+    from the process's start instead, so with the imports; else None.
     """
 
     before_load_bytes: int
@@ -33,6 +33,7 @@ class MemoryUse:
     major_faults: int
     peak_not_reset: str | None
     pss_bytes: int | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
