@@ -28,6 +28,7 @@ from edgepack.store.sql.codec import Fields, from_json, report_from_json, unpack
 T = TypeVar("T")
 
 _RUN_FIELDS = ("round", "position", "attempt", "started_at", "status", "reason")
+_SUMMARY_COLUMNS = ("key", "bench", "device", "subject", "conditions", "environment", *_RUN_FIELDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,29 +65,20 @@ def run_summaries(
     """Summaries by the run's id, oldest first; with a limit the newest so many."""
     shared = nouns(connection)
     names = [column.name for column in metrics.columns if column.name != "run"]
-    t = schema.runs.c
-    columns = (
-        t.id,
-        t.key,
-        t.bench,
-        t.device,
-        t.subject,
-        t.conditions,
-        t.environment,
-        *(t[name] for name in _RUN_FIELDS),
-    )
-    query = select(*columns, *(metrics.c[name] for name in names)).outerjoin_from(
-        schema.runs, metrics, metrics.c.run == t.id
-    )
+    t, answers = schema.runs.c, schema.accuracies.c
+    columns = (t.id, *(t[name] for name in _SUMMARY_COLUMNS), answers["count"], *(metrics.c[name] for name in names))
+    query = select(*columns).outerjoin_from(schema.runs, metrics, metrics.c.run == t.id)
+    query = query.outerjoin(schema.accuracies, answers.run == t.id)
     query = query.where(*where).order_by(t.started_at.desc(), t.id.desc()).limit(limit)
     found = {row[0]: _summary(row, shared, names) for row in _tuples(connection, query)}
     return dict(reversed(found.items()))
 
 
 def _summary(row: tuple[Any, ...], shared: Nouns, names: Sequence[str]) -> RunSummary:
-    _, key, bench, device, subject, conditions, environment, round_, position, attempt, started_at, status, reason = (
-        row[:13]
-    )
+    """Of the columns id, _SUMMARY_COLUMNS, samples of the accuracy, metrics."""
+    _, key, bench, device, subject, conditions, environment, place, position, attempt, started_at, status, reason = row[
+        :13
+    ]
     return RunSummary(
         key=key,
         bench=shared.benches[bench],
@@ -94,13 +86,14 @@ def _summary(row: tuple[Any, ...], shared: Nouns, names: Sequence[str]) -> RunSu
         subject=shared.subjects[subject],
         conditions=shared.conditions[conditions],
         environment=shared.environments.get(environment),
-        round=round_,
+        round=place,
         position=position,
         attempt=attempt,
         started_at=started_at,
         status=status,
         reason=reason,
-        metrics={name: value for name, value in zip(names, row[13:], strict=True) if value is not None},
+        accuracy_samples=row[13],
+        metrics={name: value for name, value in zip(names, row[14:], strict=True) if value is not None},
     )
 
 
