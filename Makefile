@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tflite-runtime demo test test-all check lint types format docs bench clean
+.PHONY: help setup tflite-runtime demo test test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -82,6 +82,16 @@ docs: setup  ## Generate the reference pages and schemas from the code
 
 bench: setup  ## Print every figure of the README; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
+
+# ICOUNT=1: its clock counts instructions. SSH_PORT, ADB_PORT, CPU, SMP, MEMORY as tests/arm_device/README.md says.
+arm-device: setup  ## Start an arm64 device without hardware (QEMU), to be reached over ssh and adb
+	@$(BIN)/python tests/arm_device/machine.py start
+
+arm-device-image: setup  ## Build that device's image; needs root, once
+	@$(BIN)/python tests/arm_device/machine.py build
+
+arm-device-stop: setup  ## Stop it
+	@$(BIN)/python tests/arm_device/machine.py stop
 
 clean:  ## Remove what builds made, not .venv
 	rm -rf examples/*/.edgepack examples/*/dist examples/*/weights.safetensors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NNCF_CI", "1")
 
+from arm_device.machine import ArmDevice, NoArmDevice, running
 from small_project import PTQ, Project, write_project
 
 # A runner started by `nohup` or in the background ignores these signals, and so would every process that a test starts and interrupts.
@@ -77,3 +78,23 @@ def built_project(tmp_path_factory: pytest.TempPathFactory, project_files: Proje
         return made[steps]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def arm_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmDevice]:
+    """An arm64 machine of this run's own, shared by all its tests: what a test breaks, it mends."""
+    try:
+        with running(tmp_path_factory.mktemp("arm-device")) as device:
+            yield device
+    except NoArmDevice as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def deterministic_arm_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmDevice]:
+    """The same, but its clock counts instructions."""
+    try:
+        with running(tmp_path_factory.mktemp("arm-device"), deterministic=True) as device:
+            yield device
+    except NoArmDevice as exc:
+        pytest.skip(str(exc))
