@@ -12,7 +12,7 @@ from edgepack.core.digest import canonical_json
 from edgepack.core.errors import StageError, UsageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress
-from edgepack.devices.agent import AGENT, AgentSpec, ask, put_spec
+from edgepack.devices.agent import AgentSpec, agent_file, ask, put_spec
 from edgepack.devices.protocol import Transport
 from edgepack.records import AgentReport, DeviceName
 from edgepack.stats import (
@@ -165,7 +165,7 @@ def bench(
     """
     if not models or len({model.label for model in models}) != len(models):
         raise UsageError(f"bench: need models with different labels, got {[model.label for model in models]}")
-    agent = device.put(AGENT)
+    agent = device.put(agent_file())
     remotes = [device.put(model.path, companions=model.companions) for model in models]
     specs = [put_spec(device, _spec(model, remote, protocol)) for model, remote in zip(models, remotes, strict=True)]
     progress.start(

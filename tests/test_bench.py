@@ -60,7 +60,7 @@ def test_models_run_interleaved_in_fresh_processes(result: BenchResult) -> None:
     assert [run.label for run in result.runs] == ["a", "b", "b", "a", "a", "b"]
     assert [run.round for run in result.runs] == [0, 0, 1, 1, 2, 2]
     assert all(len(run.report.samples_ns) == 20 for run in result.runs)
-    assert all(len(run.report.warmup_ns) == 10 for run in result.runs)
+    assert all(len(run.report.warmup_ns) >= 10 for run in result.runs)
 
 
 def test_a_measurement_sums_up_its_runs(result: BenchResult, model: BenchModel) -> None:

@@ -4,7 +4,6 @@ import ast
 import hashlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,33 +14,48 @@ import numpy as np
 import pytest
 
 import edgepack
+from edgepack.agent.bench.errors import EXIT_CODES
+from edgepack.agent.bench.runtimes import RUNTIMES as AGENT_RUNTIMES
+from edgepack.agent.bench.runtimes import runtime_class
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.core.openvino_core import openvino_core
+from edgepack.devices.agent import agent_file
 from edgepack.runtimes import RUNTIMES
 from edgepack.runtimes.openvino_graph import execution_types
 from edgepack.runtimes.tflite_runtime import TfliteRuntime
 
-AGENT = Path(edgepack.__file__).parent / "agent" / "bench_agent.py"
+SOURCE = Path(edgepack.__file__).parent / "agent" / "bench"
+QUICK = {"warmup_max_s": 0, "duration_min_s": 0}  # the least iterations, stable or not
 
 
-def ask(spec: Any, folder: Path, *flags: str, env: dict[str, str] | None = None) -> tuple[int, dict[str, Any], str]:
-    """Exit code, answer and stderr of the agent, run as the device would: away from the source tree."""
+def ask(
+    spec: Any, folder: Path, *flags: str, env: dict[str, str] | None = None, python: str = sys.executable
+) -> tuple[int, dict[str, Any], str]:
+    """Exit code, all events put together and stderr of the agent, run as the device would: away from the source tree."""
     file = folder / "spec.json"
-    file.write_text(spec if isinstance(spec, str) else json.dumps(spec))
-    command = [sys.executable, *flags, str(AGENT), str(file)]
+    file.write_text(spec if isinstance(spec, str) else json.dumps({**QUICK, **spec} if "model" in spec else spec))
+    command = [python, *flags, str(agent_file()), str(file)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, env=env)
-    return done.returncode, json.loads(done.stdout), done.stderr
+    answer: dict[str, Any] = {"warmup_ns": [], "samples_ns": [], "during": []}
+    for event in map(json.loads, done.stdout.splitlines()):
+        if event["event"] == "samples":
+            answer["warmup_ns" if event["kind"] == "warmup" else "samples_ns"] += event["ns"]
+        elif event["event"] == "state":
+            answer["during"].append(event["state"])
+        else:
+            answer |= event
+    return done.returncode, answer, done.stderr
 
 
-def failure(spec: Any, folder: Path) -> tuple[str, str]:
-    code, answer, _ = ask(spec, folder)
-    assert code == 1
-    assert list(answer) == ["error"]
-    return answer["error"]["kind"], answer["error"]["message"]
+def failure(spec: Any, folder: Path, **settings: Any) -> tuple[str, str]:
+    code, answer, _ = ask(spec, folder, **settings)
+    assert answer["event"] == "error"
+    assert code == EXIT_CODES[answer["kind"]]
+    return answer["kind"], answer["message"]
 
 
 def test_every_sample_is_kept_and_warm_up_apart(tiny_tflite: Path, tmp_path: Path) -> None:
-    spec = {"model": str(tiny_tflite), "warmup_min_iterations": 3, "iterations_min": 7, "duration_min_s": 0}
+    spec = {"model": str(tiny_tflite), "warmup_min_iterations": 3, "iterations_min": 7}
 
     code, answer, _ = ask(spec, tmp_path)
 
@@ -69,7 +83,7 @@ def test_the_time_bound_leaves_one_sample_and_says_so(tiny_tflite: Path, tmp_pat
 
 
 def test_memory_is_the_peak_of_this_process_from_the_load_on(tiny_tflite: Path, tmp_path: Path) -> None:
-    memory = ask({"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path)[1]["memory"]
+    memory = ask({"model": str(tiny_tflite)}, tmp_path)[1]["memory"]
 
     assert memory["peak_bytes"] >= memory["after_run_bytes"] > 0
     assert memory["before_load_bytes"] > 0
@@ -78,10 +92,10 @@ def test_memory_is_the_peak_of_this_process_from_the_load_on(tiny_tflite: Path, 
 
 
 def test_what_the_device_does_not_tell_is_null_with_a_reason(tiny_tflite: Path, tmp_path: Path) -> None:
-    _, answer, _ = ask({"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path)
+    _, answer, _ = ask({"model": str(tiny_tflite)}, tmp_path)
 
     for part in (answer["before"], answer["after"], answer["environment"]):
-        untold = {name for name, value in part.items() if value is None}
+        untold = {name for name, value in part.items() if value is None} - {"emulated"}
         assert untold == set(part["missing"])
     assert answer["environment"]["runtime"] == "ai_edge_litert"
     assert answer["environment"]["cores"] >= answer["environment"]["usable_cores"] >= 1
@@ -97,7 +111,6 @@ def test_given_samples_are_run_and_their_outputs_written(tiny_tflite: Path, tmp_
     (output_name,) = runner.get_output_details()
     spec = {
         "model": str(tiny_tflite),
-        "duration_min_s": 0,
         "inputs": {input_name: str(tmp_path / "in.npy")},
         "outputs": str(tmp_path / "out"),
     }
@@ -112,7 +125,7 @@ def test_given_samples_are_run_and_their_outputs_written(tiny_tflite: Path, tmp_
 
 
 def test_random_samples_depend_on_the_seed_only(tiny_tflite: Path, tmp_path: Path) -> None:
-    spec = {"model": str(tiny_tflite), "iterations_min": 1, "duration_min_s": 0}
+    spec = {"model": str(tiny_tflite), "iterations_min": 1}
 
     outputs = []
     for number, seed in enumerate((0, 0, 1)):
@@ -167,9 +180,11 @@ def test_a_wrong_spec_is_an_error_in_json(spec: Any, tmp_path: Path) -> None:
 
 
 def test_the_spec_may_come_on_stdin(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, AGENT], input='{"model": 1}', capture_output=True, text=True, cwd=tmp_path)
+    command = [sys.executable, agent_file()]
 
-    assert json.loads(done.stdout)["error"]["kind"] == "spec"
+    done = subprocess.run(command, input='{"model": 1}', capture_output=True, text=True, cwd=tmp_path)
+
+    assert json.loads(done.stdout)["kind"] == "spec"
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +238,7 @@ def test_codes_go_in_by_name_and_both_outputs_come_out(
     inputs = {"image": str(tmp_path / "in.npy")}
     spec = {"model": str(model), "runtime": runtime, "inputs": inputs, "outputs": str(tmp_path / "out.npz")}
 
-    code, answer, _ = ask({**spec, "iterations_min": 5, "duration_min_s": 0}, tmp_path)
+    code, answer, _ = ask({**spec, "iterations_min": 5}, tmp_path)
 
     assert code == 0, answer
     assert len(answer["samples_ns"]) == 5
@@ -239,14 +254,23 @@ def test_each_runtime_tells_what_ran(tiny_tflite: Path, onnx_file: Path, ir_file
 
     told = {}
     for runtime, model in (("litert", tiny_tflite), ("onnxruntime", onnx_file), ("openvino", ir_file)):
-        code, answer, _ = ask({"model": str(model), "runtime": runtime, "duration_min_s": 0}, tmp_path)
+        code, answer, _ = ask({"model": str(model), "runtime": runtime}, tmp_path)
         assert code == 0, answer
         told[runtime] = answer["execution"]
 
+    parts = ("device", "types", "notes")
     assert told["litert"]["types"] == RUNTIMES.load("litert")().open(tiny_tflite).execution.types
-    assert told["onnxruntime"] == {"device": "CPUExecutionProvider", "types": {}, "notes": []}
+    assert {part: told["onnxruntime"][part] for part in parts} == {
+        "device": "CPUExecutionProvider",
+        "types": {},
+        "notes": [],
+    }
     compiled = openvino_core().compile_model(ir_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert told["openvino"] == {"device": "CPU", "types": execution_types(compiled)[0], "notes": []}
+    assert {part: told["openvino"][part] for part in parts} == {
+        "device": "CPU",
+        "types": execution_types(compiled)[0],
+        "notes": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -261,7 +285,7 @@ def test_a_device_that_is_not_there_is_told(
 ) -> None:
     model = {"onnxruntime": onnx_file, "openvino": ir_file}[runtime]
 
-    code, answer, _ = ask({"model": str(model), "runtime": runtime, "options": options, "duration_min_s": 0}, tmp_path)
+    code, answer, _ = ask({"model": str(model), "runtime": runtime, "options": options}, tmp_path)
 
     assert code == 0, answer
     execution = answer["execution"]
@@ -294,7 +318,7 @@ def test_the_old_runtime_is_measured_in_its_own_python(tiny_tflite: Path, tmp_pa
         pytest.skip(str(exc))
 
     code, answer, _ = ask(
-        {"model": str(tiny_tflite), "runtime": "tflite_runtime", "options": old.model_dump(), "duration_min_s": 0},
+        {"model": str(tiny_tflite), "runtime": "tflite_runtime", "options": old.model_dump()},
         tmp_path,
     )
 
@@ -304,7 +328,7 @@ def test_the_old_runtime_is_measured_in_its_own_python(tiny_tflite: Path, tmp_pa
 
 
 def test_without_the_old_runtime_it_says_what_to_install(tiny_tflite: Path, tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"]}
+    environment = bare_python(tmp_path, "numpy")
 
     for options in ({}, {"python": sys.executable}):  # here it isn't, either; that is tried once
         code, answer, _ = ask(
@@ -314,18 +338,17 @@ def test_without_the_old_runtime_it_says_what_to_install(tiny_tflite: Path, tmp_
             env=environment | {"EDGEPACK_TFLITE_RUNTIME_PYTHON": ""},
         )
 
-        assert code == 1
-        assert answer["error"]["kind"] == "runtime"
-        assert "install tflite-runtime" in answer["error"]["message"]
+        assert code == EXIT_CODES["runtime"]
+        assert answer["kind"] == "runtime"
+        assert "install tflite-runtime" in answer["message"]
 
 
 def test_the_agent_knows_every_runtime_and_its_options() -> None:
-    """What a target's [runtime_options] may say is what the agent is told."""
-    agent = runpy.run_path(str(AGENT))
-
-    assert set(RUNTIMES) <= set(agent["RUNTIMES"])
+    """What a target's [runtime_options] may say is what the agent is told; a delegate is a device's, no target's."""
+    assert set(RUNTIMES) <= set(AGENT_RUNTIMES)
     for name in RUNTIMES:
-        assert set(RUNTIMES.load(name).model_fields) == set(agent["RUNTIMES"][name].OPTIONS), name
+        options = set(runtime_class(name).OPTIONS) - {"delegate", "delegate_options"}
+        assert set(RUNTIMES.load(name).model_fields) == options, name
 
 
 def bare_python(folder: Path, *packages: str) -> dict[str, str]:
@@ -342,9 +365,7 @@ def bare_python(folder: Path, *packages: str) -> dict[str, str]:
 def test_it_needs_only_numpy_and_a_runtime(tiny_tflite: Path, tmp_path: Path) -> None:
     environment = bare_python(tmp_path, "numpy", "ai_edge_litert")
 
-    code, answer, log = ask(
-        {"model": str(tiny_tflite), "duration_min_s": 0}, tmp_path, "-S", "-X", "importtime", env=environment
-    )
+    code, answer, log = ask({"model": str(tiny_tflite)}, tmp_path, "-S", "-X", "importtime", env=environment)
 
     assert code == 0, answer
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in log.splitlines() if "import time:" in line}
@@ -352,18 +373,26 @@ def test_it_needs_only_numpy_and_a_runtime(tiny_tflite: Path, tmp_path: Path) ->
     assert "edgepack" not in imported
 
 
+def test_without_numpy_it_says_what_to_install(tiny_tflite: Path, tmp_path: Path) -> None:
+    code, answer, _ = ask({"model": str(tiny_tflite)}, tmp_path, "-S", env={"PATH": os.environ["PATH"]})
+
+    assert (code, answer["kind"]) == (EXIT_CODES["python"], "python")
+    assert "install numpy" in answer["message"]
+
+
 def test_without_a_runtime_it_says_what_to_install(tiny_tflite: Path, tmp_path: Path) -> None:
     code, answer, _ = ask({"model": str(tiny_tflite)}, tmp_path, "-S", env=bare_python(tmp_path, "numpy"))
 
-    assert code == 1
-    assert answer["error"]["kind"] == "runtime"
-    assert "ai-edge-litert" in answer["error"]["message"]
+    assert code == EXIT_CODES["runtime"]
+    assert answer["kind"] == "runtime"
+    assert "ai-edge-litert" in answer["message"]
 
 
-def test_it_is_python_3_9_and_imports_the_standard_library_only() -> None:
-    tree = ast.parse(AGENT.read_text(encoding="utf-8"), feature_version=(3, 9))
+@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: file.relative_to(SOURCE).as_posix())
+def test_it_is_python_3_9_and_imports_the_standard_library_numpy_and_a_runtime_only(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
 
-    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
 
-    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"numpy"}

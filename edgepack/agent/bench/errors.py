@@ -1,0 +1,79 @@
+"""What can go wrong, by kind, and the exit code of each kind. Whoever asked is told in one event: {"event": "error", "kind", "message"}."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# 1 is Python's own for an exception that nobody caught, 2 a shell's for wrong usage.
+EXIT_CODES = {
+    "spec": 2,  # the question itself
+    "python": 3,  # this Python is too old or has no NumPy
+    "runtime": 4,  # the runtime is not installed or can't be imported
+    "model": 5,  # the file can't be read, or is none that the runtime opens
+    "operator": 6,  # the runtime is too old for an operator or for the file's format
+    "inputs": 7,
+    "inference": 8,
+    "memory": 9,
+    "unsupported": 10,  # the runtime here can't do what was asked, such as a profile
+    "output": 11,  # nobody reads any more, or the disk is full
+}
+# What runtimes say when memory runs out, where Python gets no MemoryError of it.
+_MEMORY = re.compile(r"bad_alloc|[Cc]annot allocate memory|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
+# Each runtime's words for an operator or a format that it is too old for; the groups say which.
+_TOO_OLD = (
+    re.compile(r"Didn't find op for builtin opcode '(?P<name>\w+)' version '(?P<version>\d+)'"),
+    re.compile(r"Encountered unresolved custom op: (?P<name>[\w.:]+)"),
+    re.compile(r"Op builtin_code out of range: (?P<name>\d+)"),
+    re.compile(r"Could not find an implementation for (?P<name>[\w.:]+)\((?P<version>\d+)\)"),
+    re.compile(r"No [Oo]p registered for (?P<name>[\w.:]+) with domain_version of (?P<version>\d+)"),
+    re.compile(r"(?P<name>[\w.:]+)\((?P<version>-?\d+)\) is not a registered function/op"),
+    re.compile(r"(?P<name>Unsupported model IR version): (?P<version>\d+)"),
+    re.compile(r"Cannot create (?P<name>\w+) layer .*? from unsupported (?P<version>opset: ?\w+)"),
+)
+
+
+class AgentError(Exception):
+    """A failure that the caller is told: AgentError(kind, message)."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[1])
+
+
+def described(exc: BaseException, *, doing: str) -> AgentError:
+    """Any failure as one with a kind. `doing` is what was done meanwhile, as a kind: 'model' or 'inference'."""
+    if isinstance(exc, AgentError):
+        return exc
+    if isinstance(exc, MemoryError) or _MEMORY.search(str(exc)):
+        words = f"the device has too little memory for this model ({type(exc).__name__}: {_short(exc)}); "
+        return AgentError("memory", words + "stop other programs there, or build a smaller model")
+    return AgentError(doing, f"{type(exc).__name__}: {_short(exc)}")
+
+
+def not_opened(path: str, exc: Exception, *, runtime: str) -> AgentError:
+    """Why a runtime did not open a model: too little memory, an operator that it doesn't know, or a file that is none."""
+    failure = described(exc, doing="model")
+    if failure.kind == "memory":
+        return failure
+    found = next(filter(None, (pattern.search(str(exc)) for pattern in _TOO_OLD)), None)
+    if found is None:
+        return AgentError("model", f"{path}: {runtime} can't open it: {_short(exc)}")
+    return AgentError("operator", f"{path}: {runtime} is too old for it: {_needed(found)}")
+
+
+def _needed(found: Any) -> str:
+    parts = found.groupdict()
+    if parts["name"].startswith("Unsupported"):
+        return f"it knows no ONNX IR version {parts['version']}; install a newer runtime"
+    version = f" version {parts['version']}" if parts.get("version") else ""
+    return f"it has no operator {parts['name']}{version}; install a newer runtime, or build for a target with this one"
+
+
+def _short(exc: BaseException) -> str:
+    """The message without the lines that only its developers read."""
+    return " ".join(str(exc).split())[:600]

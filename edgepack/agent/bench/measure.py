@@ -1,0 +1,96 @@
+"""One measurement from beginning to end: the order of its steps decides what each number means."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from . import cores, memory
+from .errors import AgentError, not_opened
+from .events import AGENT, Events
+from .facts import device_facts, version_of
+from .runtimes import runtime_class
+from .state import device_state
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_BLOCK_BYTES = 1 << 20
+
+
+def measure(spec: dict[str, Any], events: Events) -> None:
+    """Load, run once, warm up, run many times; then tell what the process needed and where it ran."""
+    cores.pin(spec["cores"])
+    for name in THREAD_VARIABLES:  # before NumPy and the runtime are imported: they read these once
+        os.environ[name] = str(spec["threads"])
+    runtime = runtime_class(spec["runtime"])
+    start = time.perf_counter_ns()
+    _import_numpy()
+    module, package = runtime.find()
+    import_ms = _ms_since(start)
+    from .inputs import Inputs
+    from .loops import timed, without_collections
+
+    version = version_of(package)
+    sha256 = _checksum(spec["model"])
+    facts = dict(device_facts(), runtime=package, runtime_version=version)
+    before = device_state(ask_services=True)
+    identity = {"model_sha256": sha256, "threads": spec["threads"], "import_ms": import_ms}
+    events.tell("start", agent=AGENT, pid=os.getpid(), environment=facts, before=before, **identity)
+
+    threads, faults, not_reset = cores.thread_count(), memory.major_faults(), memory.reset_peak()
+    used: dict[str, Any] = {"before_load_bytes": memory.resident_bytes(), "peak_not_reset": not_reset}
+    start = time.perf_counter_ns()
+    try:
+        model = runtime(module, spec)
+    except Exception as exc:  # each runtime has errors of its own
+        raise not_opened(spec["model"], exc, runtime=f"{package} {version}") from exc
+    end: dict[str, Any] = {"load_ms": _ms_since(start)}
+    used["after_load_bytes"] = memory.resident_bytes()
+    inputs = Inputs(model, spec)
+    end["first_ms"] = timed(model, inputs, 0) / 1e6
+    used["after_first_bytes"] = memory.resident_bytes()
+    without_collections()
+    end.update(_run(model, inputs, spec, events))
+    used.update(after_run_bytes=memory.resident_bytes(), peak_bytes=memory.peak_bytes(), **memory.proportional())
+    used["major_faults"] = memory.major_faults() - faults
+    end.update(memory=used, execution=dict(model.execution(), **cores.read_back(threads)))
+    end["after"] = device_state(ask_services=True)
+    if spec["outputs"]:
+        inputs.write_outputs(spec["outputs"])
+    events.tell("end", **end)
+
+
+def _run(model: Any, inputs: Any, spec: dict[str, Any], events: Events) -> dict[str, Any]:
+    from .loops import Loops
+
+    loops = Loops(model, inputs, events, max_s=spec["max_s"])
+    warm = {"min_iterations": spec["warmup_min_iterations"], "min_s": spec["warmup_min_s"]}
+    counts = {"warmup": loops.warm_up(max_s=spec["warmup_max_s"], **warm)}
+    counts["measured"] = loops.measure(min_iterations=spec["iterations_min"], min_s=spec["duration_min_s"])
+    events.flush()
+    return {"counts": counts, "stopped_early": loops.stopped_early, "warmup_stable": loops.stable}
+
+
+def _import_numpy() -> None:
+    try:
+        import numpy  # noqa: F401
+    except ImportError as exc:
+        raise AgentError("python", f"this Python has no NumPy that works: install numpy ({exc})") from exc
+
+
+def _checksum(path: str) -> str:
+    """The file's SHA-256; reading it also brings it into the page cache, so that `load_ms` is a warm load."""
+    found = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            for block in iter(lambda: file.read(_BLOCK_BYTES), b""):
+                found.update(block)
+    except OSError as exc:
+        raise AgentError("model", f"{path}: can't be read: {exc.strerror}") from exc
+    return found.hexdigest()
+
+
+def _ms_since(start_ns: int) -> float:
+    return (time.perf_counter_ns() - start_ns) / 1e6
