@@ -141,10 +141,10 @@ class ResultStore:
             shared, rows = metric_columns(connection, conditions_of(where), metric=column, metrics=self._metrics)
         return values_of(metric, shared, rows)
 
-    def runs(self, where: Where = Where()) -> Iterator[RunRecord]:
-        """Whole runs with their samples, oldest first."""
+    def runs(self, where: Where = Where(), *, limit: int | None = None) -> Iterator[RunRecord]:
+        """Whole runs with their samples, oldest first; with `limit` the newest so many."""
         with reading(self._engine, self.place) as connection:
-            found = run_summaries(connection, conditions_of(where), metrics=self._metrics, limit=None)
+            found = run_summaries(connection, conditions_of(where), metrics=self._metrics, limit=limit)
         for batch in _batched(found):
             with reading(self._engine, self.place) as connection:
                 records = whole_runs(connection, batch)

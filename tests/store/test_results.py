@@ -116,6 +116,7 @@ def test_the_newest_come_with_a_limit_and_the_oldest_first(store: ResultStore) -
 
     assert [summary.round for summary in store.summaries()] == [0, 1, 2, 3]
     assert [summary.round for summary in store.summaries(limit=2)] == [2, 3]
+    assert [record.round for record in store.runs(limit=2)] == [2, 3]
 
 
 def filtered() -> list[RunRecord]:
