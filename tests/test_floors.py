@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
-    frozenset({"pipeline", "bench", "diff"}),
+    frozenset({"pipeline", "bench", "diff", "compare"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
