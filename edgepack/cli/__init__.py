@@ -21,7 +21,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole and runs right here."),
         "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
-        "compare": Entry("edgepack.cli.compare:compare", "Compare two results, where they may be compared."),
+        "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
     },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
