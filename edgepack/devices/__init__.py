@@ -10,6 +10,7 @@ from edgepack.devices.protocol import Transport
 TRANSPORTS: Registry[Callable[..., Transport]] = Registry(
     "transport",
     {
+        "adb": "edgepack.devices.adb:AdbTransport",
         "local": "edgepack.devices.local:LocalTransport",
     },
 )
