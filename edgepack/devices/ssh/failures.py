@@ -1,0 +1,73 @@
+"""What ssh and the device's shell say when it doesn't work, as one clear error each."""
+
+from __future__ import annotations
+
+from edgepack.core.errors import EnvironmentProblem
+
+_TAIL_LINES = 4
+NO_COMMAND_EXIT_CODE = 127
+# The words are those of OpenSSH 8 to 10 (ssh.c, sshconnect.c, sshconnect2.c, mux.c); ssh doesn't translate them. The first match counts.
+_CAUSES: tuple[tuple[str, str], ...] = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "its host key is another than the known one: the device was set up anew, or something else answers at its address; "
+        "if you know that it was set up anew, remove the old key with 'ssh-keygen -R {host}' and connect once with '{command}'",
+    ),
+    (
+        "Host key verification failed",
+        "its host key is not known here; connect once with '{command}' and compare the fingerprint, then run this again",
+    ),
+    ("host key is known for", "its host key is not known here; connect once with '{command}' and compare the fingerprint"),
+    (
+        "Permission denied",
+        "it refused the login: none of your keys is accepted for this user; name the right user (ssh://USER@{host}), load the key "
+        "(ssh-add), or put it on the device (ssh-copy-id)",
+    ),
+    ("Too many authentication failures", "it refused the login after too many keys; name one with IdentityFile and IdentitiesOnly in your ssh config"),
+    ("Could not resolve hostname", "its name leads to no address; check the spelling, or give it a HostName in your ssh config"),
+    ("Connection refused", "nothing listens on its SSH port; check the port, and that an SSH server runs on the device"),
+    ("Connection timed out", "it doesn't answer; check that it is switched on and that this machine can reach it"),
+    ("Operation timed out", "it doesn't answer; check that it is switched on and that this machine can reach it"),
+    ("No route to host", "it can't be reached from this network; check that it is switched on, its address and the network"),
+    ("Network is unreachable", "it can't be reached from this network; check its address and the network"),
+    ("Connection closed by", "it closed the connection before the login; its SSH server's log says why"),
+    ("Connection reset by", "it closed the connection before the login; its SSH server's log says why"),
+    ("kex_exchange_identification", "what answers there is no SSH server, or it is overloaded; check the port"),
+    ("banner exchange", "what answers there is no SSH server, or it is overloaded; check the port"),
+)
+_NO_SFTP = ("subsystem request failed", "sftp-server: not found", "sftp-server: No such file", "Received message too long")
+
+
+def connection_failure(address: str, host: str, *, command: str, said: str) -> EnvironmentProblem:
+    """Why there is no connection, by what ssh wrote."""
+    for words, meaning in _CAUSES:
+        if words in said:
+            return EnvironmentProblem(f"{address}: {meaning.format(host=host, command=command)} (ssh: {last_line(said)})")
+    return EnvironmentProblem(f"{address}: no connection: {tail(said) or 'ssh said nothing'}; try '{command}'")
+
+
+def python_failure(address: str, *, python: str, code: int, said: str) -> EnvironmentProblem:
+    """Why the device's Python didn't start, although the login worked."""
+    advice = "install Python 3.9 or newer there, or name it with 'python' in devices.toml"
+    if code == NO_COMMAND_EXIT_CODE or "not found" in said or "No such file" in said:
+        return EnvironmentProblem(f"{address}: no Python on the device: '{python}' is not there; {advice}")
+    return EnvironmentProblem(f"{address}: '{python}' on the device does not work (exit code {code}): {tail(said)}; {advice}")
+
+
+def sftp_failure(address: str, *, doing: str, said: str) -> EnvironmentProblem:
+    """Why a file wasn't copied, although the connection is alive."""
+    if any(words in said for words in _NO_SFTP):
+        return EnvironmentProblem(
+            f"{address}: {doing}: the device's SSH server has no SFTP; install openssh-sftp-server there, or add "
+            "'Subsystem sftp internal-sftp' to its sshd_config"
+        )
+    return EnvironmentProblem(f"{address}: {doing}: {tail(said) or 'sftp said nothing'}")
+
+
+def tail(said: str) -> str:
+    """The last lines of what was said, as one."""
+    return " / ".join(line.strip() for line in said.strip().splitlines()[-_TAIL_LINES:])
+
+
+def last_line(said: str) -> str:
+    return said.strip().splitlines()[-1].strip() if said.strip() else ""

@@ -1,0 +1,244 @@
+"""The one connection to a device: an ssh process that is at once the multiplexing master and the keeper's line, watched so that a loss is noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgepack.core.errors import EnvironmentProblem
+from edgepack.devices.protocol import DeviceLost
+from edgepack.devices.ssh.failures import connection_failure, python_failure, tail
+
+CONFIG_VARIABLE = "EDGEPACK_SSH_CONFIG"
+KEEPER = Path(__file__).with_name("keeper.py")
+_BOOTSTRAP = "import sys,json;exec(json.loads(sys.stdin.readline()))"
+_SOCKET_PATH_MAX = 80  # sun_path holds 108 bytes on Linux, 104 elsewhere; ssh adds 17 while it makes the socket
+_PYTHON_OLDEST = (3, 9)
+_END_LIMIT_S = 8.0
+# What a user's config may say for a terminal, and what would disturb here.
+_OPTIONS = {
+    "BatchMode": "yes",
+    "ControlPersist": "no",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+    "LogLevel": "ERROR",
+}
+
+
+class Link:
+    """Opened by the constructor: raises EnvironmentProblem with the reason. `hello` is what the device said of itself."""
+
+    def __init__(
+        self, *, address: str, host: str, user: str | None, port: int | None, python: str, lost_after_s: float, connect_s: float
+    ) -> None:
+        self.address, self.host = address, host
+        self._lost_after_s = lost_after_s
+        self._folder = tempfile.TemporaryDirectory(prefix="edgepack-ssh-", dir=_short_folder())
+        self.scratch = Path(self._folder.name)
+        self._target = ([] if user is None else ["-l", user]) + ([] if port is None else ["-p", str(port)])
+        self._config = ["-F", os.environ[CONFIG_VARIABLE]] if os.environ.get(CONFIG_VARIABLE) else []
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._said = b""
+        self._heard = time.monotonic()
+        self._ended = threading.Event()
+        self._writing = threading.Lock()
+        self._process = self._start(python, connect_s)
+        try:
+            self.hello = self._greeting(python, connect_s)
+        except BaseException:
+            self.abandon()
+            raise
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def options(self, *, connect_s: float = 10) -> list[str]:
+        """Options for ssh and sftp. The user's own config is read as always, but for what would disturb."""
+        alive = max(1, int(self._lost_after_s / 3))
+        own = _OPTIONS | {"ConnectTimeout": str(int(connect_s)), "ServerAliveInterval": str(alive), "ServerAliveCountMax": "3"}
+        return self._config + [word for name, value in own.items() for word in ("-o", f"{name}={value}")]
+
+    @property
+    def socket(self) -> Path:
+        return self.scratch / "s"
+
+    def _start(self, python: str, connect_s: float) -> subprocess.Popen[bytes]:
+        remote = shlex.join(["exec", python, "-c", _BOOTSTRAP]).replace("'exec'", "exec")
+        command = ["ssh", *self.options(connect_s=connect_s), "-o", "ControlMaster=yes", "-S", str(self.socket)]
+        try:
+            process = subprocess.Popen(
+                [*command, *self._target, "--", self.host, remote],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for edgepack, which ends the connection in order
+            )
+        except OSError as exc:
+            self._folder.cleanup()
+            raise EnvironmentProblem(
+                f"{self.address}: 'ssh' can't be started on this machine: {exc.strerror}; install the OpenSSH client"
+            ) from exc
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+        threading.Thread(target=self._listen_to_errors, args=(process,), daemon=True).start()
+        return process
+
+    def _greeting(self, python: str, connect_s: float) -> dict[str, Any]:
+        config = {"lost_after_s": max(3 * self._lost_after_s, 60)}
+        source = KEEPER.read_text(encoding="utf-8") + f"\nmain({config!r})\n"
+        self._write(source)
+        deadline = time.monotonic() + connect_s + self._lost_after_s
+        try:
+            while (message := self._messages.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
+                if "hello" in message:
+                    return _checked(self.address, message["hello"], python)
+                if "refused" in message:
+                    raise EnvironmentProblem(
+                        f"{self.address}: the device has no place for edgepack's files: {message['refused']}; free some space there"
+                    )
+        except queue.Empty:
+            raise EnvironmentProblem(
+                f"{self.address}: connected, but the device's Python doesn't answer within {connect_s + self._lost_after_s:g} s; "
+                f"try 'ssh {self.host} {python} --version'"
+            ) from None
+        raise self._why_not(python)
+
+    def _why_not(self, python: str) -> EnvironmentProblem:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        code = self._process.returncode
+        if code == 255 or code is None:  # ssh's own failures
+            command = shlex.join(["ssh", *self._config, *self._target, self.host])
+            return connection_failure(self.address, self.host, command=command, said=self.said)
+        return python_failure(self.address, python=python, code=code, said=self.said)
+
+    @property
+    def said(self) -> str:
+        """What ssh wrote to its error stream."""
+        return self._said.decode(errors="replace")
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._ended.is_set()
+
+    def order(self, do: str, **values: Any) -> None:
+        """Send one order to the keeper. Raises DeviceLost."""
+        self._write({"do": do, "with": values})
+
+    def ask(self, do: str, *, limit_s: float = 60, **values: Any) -> dict[str, Any]:
+        """An order and its answer. Raises DeviceLost, and the OSError that the keeper met."""
+        self.order(do, **values)
+        deadline = time.monotonic() + limit_s
+        while True:
+            message = self.next_message(deadline - time.monotonic())
+            if message is None:
+                raise DeviceLost(f"{self.address}: the device didn't answer within {limit_s:g} s")
+            if "answer" in message:
+                answer: dict[str, Any] = message["answer"]
+                if answer.get("errno") is not None:
+                    raise OSError(answer["errno"], answer["error"], answer.get("path"))
+                return answer
+
+    def next_message(self, limit_s: float) -> dict[str, Any] | None:
+        """The keeper's next message, None after `limit_s`. Raises DeviceLost when the link has ended."""
+        try:
+            message = self._messages.get(timeout=max(0.0, limit_s))
+        except queue.Empty:
+            return None
+        if message is None:
+            self._messages.put(None)  # for whoever asks next
+            raise DeviceLost(f"{self.address}: {self.how_it_ended()}")
+        return message
+
+    def how_it_ended(self) -> str:
+        """In words, for a link that is gone."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        said = tail(self.said)
+        if time.monotonic() - self._heard > self._lost_after_s:
+            return f"the device has not answered for {self._lost_after_s:g} s"
+        return "the connection ended" + (f": {said}" if said else "")
+
+    def _write(self, value: object) -> None:
+        line = json.dumps(value).encode() + b"\n"
+        assert self._process.stdin is not None
+        try:
+            with self._writing:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+        except (OSError, ValueError):  # the reader sees the end, and says why
+            self._ended.set()
+
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            for line in process.stdout:
+                self._heard = time.monotonic()
+                if line.startswith(b"{") and b'"beat"' not in line[:8]:  # a login script of the device may write here, too
+                    with contextlib.suppress(json.JSONDecodeError):
+                        self._messages.put(json.loads(line))
+        self._ended.set()
+        self._messages.put(None)
+
+    def _listen_to_errors(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with contextlib.suppress(OSError, ValueError):
+            for line in process.stderr:
+                self._said = (self._said + line)[-8192:]
+
+    def _beat(self) -> None:
+        """A sign of life to the keeper, and a look at whether it gives some."""
+        while not self._ended.wait(self._lost_after_s / 6):
+            self._write({"do": "beat"})
+            if time.monotonic() - self._heard > self._lost_after_s:
+                self._process.kill()
+
+    def end(self) -> None:
+        """Let the keeper remove everything, then close the connection; bounded, and fine for a link that is gone."""
+        try:
+            if self.is_alive:
+                with contextlib.suppress(DeviceLost, OSError):
+                    self.ask("end", limit_s=_END_LIMIT_S)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close this end. The keeper sees it, and removes everything on its own."""
+        self._ended.set()
+        process = self._process
+        with contextlib.suppress(OSError), self._writing:
+            if process.stdin is not None:
+                process.stdin.close()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._folder.cleanup()
+
+
+def _short_folder() -> str | None:
+    """A folder for the socket, whose whole path is limited."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < _SOCKET_PATH_MAX - len("/edgepack-ssh-12345678/s") else "/tmp"
+
+
+def _checked(address: str, hello: dict[str, Any], python: str) -> dict[str, Any]:
+    version: Sequence[int] = hello["python"]
+    if tuple(version[:2]) < _PYTHON_OLDEST:
+        raise EnvironmentProblem(
+            f"{address}: '{python}' on the device is Python {'.'.join(map(str, version))}; 3.9 or newer is needed: "
+            "install one, or name it with 'python' in devices.toml"
+        )
+    return hello
