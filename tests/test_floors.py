@@ -33,10 +33,14 @@ OPEN_FILES = {
     "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
     "data.fingerprint": "the digest of any provider's samples, for the plan",
     "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",
+<<<<<<< HEAD
     "devices.adb_client": "the adb program, for the transport and for the list of devices",
     "devices.inventory": "a team's devices by name: what a transport must know of its device",
     "devices.leftovers": "whose a private folder on a device is, for every transport to another machine",
     "devices.shell": "what is asked of a device's shell, for every transport to another machine",
+=======
+    "devices.inventory": "a team's devices by name: what a transport must know of its device",
+>>>>>>> 9b11dde (Devices over SSH: one connection, a keeper on the device that streams, kills and cleans up; open_device; run() takes an environment)
     "devices.agent": "how any transport runs the agent: bench asks it, never a transport",
     "sources.signature": "what every source that reads a file shares, never what one of them does",
     "runtimes.grid": "codes from real values and back, for golden samples",
@@ -166,7 +170,7 @@ def test_plug_ins_are_reached_by_their_table_never_by_their_file() -> None:
     for found in ALL:
         by, of = found.rooms
         file = found.of.partition(".")[2]
-        if of in PLUG_INS and by != of and file not in ("", "protocol") and found.of not in OPEN_FILES:
+        if of in PLUG_INS and by != of and file not in ("", "protocol", "address") and found.of not in OPEN_FILES:
             wrong.append(str(found))
 
     assert wrong == []
@@ -181,7 +185,7 @@ def test_the_listed_exceptions_are_used() -> None:
 
 def test_one_methods_source_or_provider_does_not_import_another() -> None:
     for room in ("methods", "sources", "devices"):
-        files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__", "protocol"}
+        files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__", "protocol", "address"}
         plug_ins = {f"{room}.{name}" for name in files} - set(OPEN_FILES)
         wrong = [str(found) for found in ALL if found.by in plug_ins and found.of in plug_ins]
         assert wrong == []

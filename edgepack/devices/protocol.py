@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +11,18 @@ from typing import Protocol, Self
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.records import DeviceName
 
+# Spinning OpenMP threads on a busy machine make work many times slower, so the number is never left to a default.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+# These would let the caller's settings, or those of the device's login, into the measured process.
+DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletedRun:
-    """How a command ended: its exit code (negative: killed by that signal) and what it wrote."""
+    """How a command ended: its exit code (negative: killed by that signal) and what it wrote.
+
+    A transport adds what it knows of the end (the device's memory ran out, its disk is full) to `stderr`, as lines that begin with '[edgepack]'.
+    """
 
     returncode: int
     stdout: str
@@ -22,9 +30,17 @@ class CompletedRun:
 
 
 class DeviceLost(EnvironmentProblem):
-    """The device went away while a command ran: the link broke, it froze, rebooted, or its disk is full. `stdout` is what had come home."""
+    """The device went away while a command ran: the link broke, it froze, or it rebooted. `stdout` is what had come home."""
 
     exit_code = 11
+
+    def __init__(self, message: str, *, stdout: str = "") -> None:
+        super().__init__(message)
+        self.stdout = stdout
+
+
+class RunTimeout(TimeoutError):
+    """A command did not end in time, and was killed. `stdout` is what it had written."""
 
     def __init__(self, message: str, *, stdout: str = "") -> None:
         super().__init__(message)
@@ -34,7 +50,8 @@ class DeviceLost(EnvironmentProblem):
 class Transport(Protocol):
     """A device that takes files and runs commands, one at a time, in a private folder that `close` removes.
 
-    A lost device raises DeviceLost; a command that fails is no exception but a return code.
+    A lost device raises DeviceLost, and the transport stays lost: open the device again to go on. A command that fails is no exception but a return code.
+    A factory in TRANSPORTS takes what follows '://' in an address, and the device's entry in devices.toml as `device=`, by default None.
     """
 
     def describe(self) -> DeviceName: ...
@@ -42,11 +59,14 @@ class Transport(Protocol):
     def put(self, local: Path, *, companions: Sequence[Path] = ()) -> str:
         """Copy a file to the device, and others to lie beside it, all under their own names; its path there. Files put later never replace it."""
 
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> CompletedRun:
-        """Run a command in the private folder; 'python' as its first word means the device's Python.
+    def run(
+        self, argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
+    ) -> CompletedRun:
+        """Run a command in the private folder; 'python' as its first word means the device's Python, with the packages of its `python_path`.
 
-        Raises TimeoutError after `timeout_s` (what the command had written is its attribute `stdout`, where the transport has it); then, and when
-        interrupted, the command and all that it started are dead. The numeric libraries' threads are 1 unless the command sets them itself.
+        `environment` is added to the device's own. Raises RunTimeout, a TimeoutError, after `timeout_s`; then, and when
+        interrupted, the command and all that it started are dead. The numeric libraries' threads are 1 unless `environment` or the command sets them.
+        Raises EnvironmentProblem for a command that can't be started.
         """
 
     def get(self, remote: str, local: Path) -> None:

@@ -1,9 +1,8 @@
-"""What holds for every sample provider, source and transport."""
+"""What holds for every sample provider and source; transports have a file of their own."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from edgepack.core.errors import EdgepackError, RecipeError
 from edgepack.data import PROVIDERS
 from edgepack.data.sections import open_provider
 from edgepack.devices import TRANSPORTS
-from edgepack.devices.protocol import Transport
 from edgepack.recipe import DataSection
 from edgepack.sources import SOURCES
 
 each_provider = pytest.mark.parametrize("name", PROVIDERS.names())
-each_transport = pytest.mark.parametrize("name", TRANSPORTS.names())
 
 
 @each_provider
@@ -62,33 +59,6 @@ def test_a_provider_is_documented_with_every_option(name: str, documented: Calla
 def test_an_unknown_provider_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(RecipeError, match=r"unknown provider 'nzp' \(did you mean 'npz'\?\)"):
         PROVIDERS.load("nzp")
-
-
-@each_transport
-def test_a_transport_runs_a_command_in_a_private_folder_that_goes_away(name: str, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("hello")
-
-    with TRANSPORTS.load(name)() as device:
-        path = device.put(tmp_path / "text.txt")
-        done = device.run(["cat", path], timeout_s=30)
-        assert (done.returncode, done.stdout) == (0, "hello")
-        assert device.describe().transport == name
-
-    assert not Path(path).exists()
-
-
-@each_transport
-def test_a_transport_has_every_method_of_the_protocol(name: str) -> None:
-    methods = [key for key, value in vars(Transport).items() if inspect.isfunction(value) and not key.startswith("_")]
-
-    with TRANSPORTS.load(name)() as device:
-        assert all(callable(getattr(device, method)) for method in methods)
-
-
-@each_transport
-def test_a_transport_stops_a_command_in_time(name: str) -> None:
-    with TRANSPORTS.load(name)() as device, pytest.raises(TimeoutError):
-        device.run(["sleep", "60"], timeout_s=0.3)
 
 
 @pytest.mark.parametrize("registry", [PROVIDERS, SOURCES, TRANSPORTS], ids=lambda registry: registry.kind)

@@ -37,7 +37,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 def text_of(path: str) -> str | None:
     """A small file's text, None where it can't be read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib costs memory and time here
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return None
@@ -58,7 +58,7 @@ def processes_of(folder: str) -> list[int]:
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
+            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.append(int(name))
     return found
@@ -83,7 +83,7 @@ def kill_all_of(folder: str) -> list[str]:
 
 def base_folder() -> str:
     """This user's folder for all connections; /var/tmp first, because /tmp is often memory. Raises OSError."""
-    for parent in ("/var/tmp", "/tmp", os.path.expanduser("~")):  # noqa: PTH111
+    for parent in ("/var/tmp", "/tmp", os.path.expanduser("~")):
         base = f"{parent}/edgepack-{os.getuid()}"
         with contextlib.suppress(OSError):
             os.mkdir(base, 0o700)
@@ -170,7 +170,7 @@ class Keeper:
         self.say(
             hello={
                 "folder": self.folder,
-                "home": os.path.expanduser("~"),  # noqa: PTH111
+                "home": os.path.expanduser("~"),
                 "machine": platform.machine(),
                 "python": list(sys.version_info[:3]),
                 "implementation": sys.implementation.name,
@@ -214,7 +214,8 @@ class Keeper:
         data = os.read(0, CHUNK_BYTES)
         self.heard = time.monotonic()
         *lines, self.input = (self.input + data).split(b"\n")
-        return bool(data) and all([self.obey(json.loads(line)) for line in lines])
+        goes_on = [self.obey(json.loads(line)) for line in lines]
+        return bool(data) and all(goes_on)
 
     def obey(self, order: dict[str, Any]) -> bool:
         """One order; False for the last. A failure is told, not raised."""
@@ -224,7 +225,7 @@ class Keeper:
             answer = {"errno": exc.errno, "error": exc.strerror, "path": exc.filename}
         if answer is not None:
             self.say(answer=answer)
-        return order["do"] != "end"
+        return bool(order["do"] != "end")
 
     def do_beat(self) -> None:
         self.say(beat=True)
@@ -241,19 +242,19 @@ class Keeper:
         return {}
 
     def do_exists(self, path: str) -> dict[str, Any]:
-        return {"exists": os.path.exists(path)}  # noqa: PTH110
+        return {"exists": os.path.exists(path)}
 
     def do_show(self, path: str, at: str) -> dict[str, Any]:
         """Make a file reachable under a name that needs no quoting."""
-        with open(path, "rb"):  # noqa: PTH123 - tells now whether it is there and may be read
-            os.symlink(os.path.abspath(path), at)  # noqa: PTH100, PTH211
+        with open(path, "rb"):  # tells now whether it is there and may be read
+            os.symlink(os.path.abspath(path), at)
         return {}
 
     def do_remove(self, path: str) -> dict[str, Any]:
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
         return {}
 
     def do_run(self, argv: list[str], environment: dict[str, str], dropped: list[str]) -> None:
@@ -270,13 +271,13 @@ class Keeper:
             start_new_session=True,
         )
         # When memory runs out it is the command that goes, not the device's own services, nor its keeper.
-        with contextlib.suppress(OSError), open(f"/proc/{self.child.pid}/oom_score_adj", "w") as file:  # noqa: PTH123
+        with contextlib.suppress(OSError), open(f"/proc/{self.child.pid}/oom_score_adj", "w") as file:
             file.write("1000")
         assert self.child.stdout is not None and self.child.stderr is not None
         self.pipes = {self.child.stdout.fileno(): "stdout", self.child.stderr.fileno(): "stderr"}
 
     def do_kill(self) -> dict[str, Any]:
-        return {"states": kill_all_of(self.folder)}
+        return {"running": self.child is not None, "states": kill_all_of(self.folder)}
 
     def do_end(self) -> dict[str, Any]:
         self.clean_up()
@@ -303,7 +304,9 @@ class Keeper:
             if pipe is not None:
                 pipe.close()
         after = facts(self.folder)
-        self.say(exit=self.child.returncode, before=self.before, after=after, is_full=after["disk_free_bytes"] < FULL_BYTES)
+        self.say(
+            exit=self.child.returncode, before=self.before, after=after, is_full=after["disk_free_bytes"] < FULL_BYTES
+        )
         self.child = None
 
     def clean_up(self) -> None:
@@ -327,7 +330,7 @@ def main(config: dict[str, Any]) -> None:
     try:
         keeper = Keeper(config)
     except OSError as exc:
-        print(json.dumps({"refused": f"{exc.filename}: {exc.strerror}"}), flush=True)  # noqa: T201
+        print(json.dumps({"refused": f"{exc.filename}: {exc.strerror}"}), flush=True)
         return
     try:
         keeper.hello()

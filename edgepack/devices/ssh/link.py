@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _BOOTSTRAP = "import sys,json;exec(json.loads(sys.stdin.readline()))"
 _SOCKET_PATH_MAX = 80  # sun_path holds 108 bytes on Linux, 104 elsewhere; ssh adds 17 while it makes the socket
 _PYTHON_OLDEST = (3, 9)
 _END_LIMIT_S = 8.0
+_DEVICE_PATIENCE_S = 60.0  # so long does the device wait for a host that went away without a word
 # What a user's config may say for a terminal, and what would disturb here.
 _OPTIONS = {
     "BatchMode": "yes",
@@ -39,47 +41,75 @@ _OPTIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a device is, which Python it has, and how long to wait for it."""
+
+    address: str
+    host: str
+    user: str | None
+    port: int | None
+    python: str
+    lost_after_s: float
+    connect_s: float
+
+
 class Link:
     """Opened by the constructor: raises EnvironmentProblem with the reason. `hello` is what the device said of itself."""
 
-    def __init__(
-        self, *, address: str, host: str, user: str | None, port: int | None, python: str, lost_after_s: float, connect_s: float
-    ) -> None:
-        self.address, self.host = address, host
-        self._lost_after_s = lost_after_s
+    def __init__(self, place: Place) -> None:
+        self._place, self.address = place, place.address
+        self._lost_after_s = place.lost_after_s
         self._folder = tempfile.TemporaryDirectory(prefix="edgepack-ssh-", dir=_short_folder())
         self.scratch = Path(self._folder.name)
-        self._target = ([] if user is None else ["-l", user]) + ([] if port is None else ["-p", str(port)])
         self._config = ["-F", os.environ[CONFIG_VARIABLE]] if os.environ.get(CONFIG_VARIABLE) else []
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._said = b""
         self._heard = time.monotonic()
         self._ended = threading.Event()
         self._writing = threading.Lock()
-        self._process = self._start(python, connect_s)
+        self._process = self._start()
         try:
-            self.hello = self._greeting(python, connect_s)
+            self.hello = self._greeting()
         except BaseException:
             self.abandon()
             raise
         threading.Thread(target=self._beat, daemon=True).start()
 
-    def options(self, *, connect_s: float = 10) -> list[str]:
+    @property
+    def options(self) -> list[str]:
         """Options for ssh and sftp. The user's own config is read as always, but for what would disturb."""
-        alive = max(1, int(self._lost_after_s / 3))
-        own = _OPTIONS | {"ConnectTimeout": str(int(connect_s)), "ServerAliveInterval": str(alive), "ServerAliveCountMax": "3"}
-        return self._config + [word for name, value in own.items() for word in ("-o", f"{name}={value}")]
+        alive = {"ServerAliveInterval": str(max(1, int(self._lost_after_s / 3))), "ServerAliveCountMax": "3"}
+        given = _OPTIONS | alive | {"ConnectTimeout": str(max(1, int(self._place.connect_s)))}
+        place = {"User": self._place.user, "Port": None if self._place.port is None else str(self._place.port)}
+        given |= {name: value for name, value in place.items() if value is not None}
+        return self._config + [word for name, value in given.items() for word in ("-o", f"{name}={value}")]
+
+    @property
+    def sftp_target(self) -> list[str]:
+        host = self._place.host
+        return ["--", f"[{host}]" if ":" in host else host]
 
     @property
     def socket(self) -> Path:
         return self.scratch / "s"
 
-    def _start(self, python: str, connect_s: float) -> subprocess.Popen[bytes]:
-        remote = shlex.join(["exec", python, "-c", _BOOTSTRAP]).replace("'exec'", "exec")
-        command = ["ssh", *self.options(connect_s=connect_s), "-o", "ControlMaster=yes", "-S", str(self.socket)]
+    def _start(self) -> subprocess.Popen[bytes]:
+        remote = "exec " + shlex.join([self._place.python, "-c", _BOOTSTRAP])
+        command = [
+            "ssh",
+            *self.options,
+            "-o",
+            "ControlMaster=yes",
+            "-S",
+            str(self.socket),
+            "--",
+            self._place.host,
+            remote,
+        ]
         try:
             process = subprocess.Popen(
-                [*command, *self._target, "--", self.host, remote],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -90,47 +120,50 @@ class Link:
             raise EnvironmentProblem(
                 f"{self.address}: 'ssh' can't be started on this machine: {exc.strerror}; install the OpenSSH client"
             ) from exc
-        threading.Thread(target=self._read, args=(process,), daemon=True).start()
-        threading.Thread(target=self._listen_to_errors, args=(process,), daemon=True).start()
+        for work in (self._read, self._read_errors):
+            threading.Thread(target=work, args=(process,), daemon=True).start()
         return process
 
-    def _greeting(self, python: str, connect_s: float) -> dict[str, Any]:
-        config = {"lost_after_s": max(3 * self._lost_after_s, 60)}
-        source = KEEPER.read_text(encoding="utf-8") + f"\nmain({config!r})\n"
-        self._write(source)
-        deadline = time.monotonic() + connect_s + self._lost_after_s
+    def _greeting(self) -> dict[str, Any]:
+        config = {"lost_after_s": max(3 * self._lost_after_s, _DEVICE_PATIENCE_S)}
+        self._write(KEEPER.read_text(encoding="utf-8") + f"\nmain({config!r})\n")
+        limit_s = self._place.connect_s + self._lost_after_s
+        deadline = time.monotonic() + limit_s
         try:
             while (message := self._messages.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
                 if "hello" in message:
-                    return _checked(self.address, message["hello"], python)
+                    return _checked(self._place, message["hello"])
                 if "refused" in message:
                     raise EnvironmentProblem(
-                        f"{self.address}: the device has no place for edgepack's files: {message['refused']}; free some space there"
+                        f"{self.address}: the device has no place for edgepack's files: {message['refused']}; make room there"
                     )
         except queue.Empty:
             raise EnvironmentProblem(
-                f"{self.address}: connected, but the device's Python doesn't answer within {connect_s + self._lost_after_s:g} s; "
-                f"try 'ssh {self.host} {python} --version'"
+                f"{self.address}: connected, but the device's Python does not answer within {limit_s:g} s; "
+                f"try 'ssh {self._place.host} {self._place.python} --version'"
             ) from None
-        raise self._why_not(python)
+        raise self._why_not()
 
-    def _why_not(self, python: str) -> EnvironmentProblem:
+    def _why_not(self) -> EnvironmentProblem:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         code = self._process.returncode
         if code == 255 or code is None:  # ssh's own failures
-            command = shlex.join(["ssh", *self._config, *self._target, self.host])
-            return connection_failure(self.address, self.host, command=command, said=self.said)
-        return python_failure(self.address, python=python, code=code, said=self.said)
+            who = self._place.host if self._place.user is None else f"{self._place.user}@{self._place.host}"
+            port = [] if self._place.port is None else ["-p", str(self._place.port)]
+            command = shlex.join(["ssh", *self._config, *port, who])
+            return connection_failure(self.address, self._place.host, command=command, said=self.said)
+        return python_failure(self.address, python=self._place.python, code=code, said=self.said)
 
     @property
     def said(self) -> str:
         """What ssh wrote to its error stream."""
         return self._said.decode(errors="replace")
 
-    @property
-    def is_alive(self) -> bool:
-        return not self._ended.is_set()
+    def check(self) -> None:
+        """Raises DeviceLost when the link has ended."""
+        if self._ended.is_set():
+            raise DeviceLost(f"{self.address}: {self._how_it_ended()}")
 
     def order(self, do: str, **values: Any) -> None:
         """Send one order to the keeper. Raises DeviceLost."""
@@ -158,10 +191,10 @@ class Link:
             return None
         if message is None:
             self._messages.put(None)  # for whoever asks next
-            raise DeviceLost(f"{self.address}: {self.how_it_ended()}")
+            raise DeviceLost(f"{self.address}: {self._how_it_ended()}")
         return message
 
-    def how_it_ended(self) -> str:
+    def _how_it_ended(self) -> str:
         """In words, for a link that is gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
@@ -185,13 +218,15 @@ class Link:
         with contextlib.suppress(OSError, ValueError):
             for line in process.stdout:
                 self._heard = time.monotonic()
-                if line.startswith(b"{") and b'"beat"' not in line[:8]:  # a login script of the device may write here, too
+                if (
+                    line.startswith(b"{") and b'"beat"' not in line[:8]
+                ):  # a login script of the device may write here, too
                     with contextlib.suppress(json.JSONDecodeError):
                         self._messages.put(json.loads(line))
         self._ended.set()
         self._messages.put(None)
 
-    def _listen_to_errors(self, process: subprocess.Popen[bytes]) -> None:
+    def _read_errors(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         with contextlib.suppress(OSError, ValueError):
             for line in process.stderr:
@@ -207,7 +242,7 @@ class Link:
     def end(self) -> None:
         """Let the keeper remove everything, then close the connection; bounded, and fine for a link that is gone."""
         try:
-            if self.is_alive:
+            if not self._ended.is_set():
                 with contextlib.suppress(DeviceLost, OSError):
                     self.ask("end", limit_s=_END_LIMIT_S)
         finally:
@@ -234,11 +269,11 @@ def _short_folder() -> str | None:
     return usual if len(usual) < _SOCKET_PATH_MAX - len("/edgepack-ssh-12345678/s") else "/tmp"
 
 
-def _checked(address: str, hello: dict[str, Any], python: str) -> dict[str, Any]:
+def _checked(place: Place, hello: dict[str, Any]) -> dict[str, Any]:
     version: Sequence[int] = hello["python"]
     if tuple(version[:2]) < _PYTHON_OLDEST:
         raise EnvironmentProblem(
-            f"{address}: '{python}' on the device is Python {'.'.join(map(str, version))}; 3.9 or newer is needed: "
+            f"{place.address}: '{place.python}' on the device is Python {'.'.join(map(str, version))}; 3.9 or newer is needed: "
             "install one, or name it with 'python' in devices.toml"
         )
     return hello

@@ -1,0 +1,220 @@
+"""What holds for every transport: over this machine, over a real sshd on it, and over the arm64 machine's."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arm_device.machine import ArmDevice
+from ssh_server import SshServer, running_sshd, why_no_sshd
+
+from edgepack.core.errors import EnvironmentProblem, RecipeError
+from edgepack.devices import TRANSPORTS
+from edgepack.devices.inventory import Device
+from edgepack.devices.protocol import Transport
+
+Open = Callable[..., Transport]
+# How each transport is reached in a test; one that isn't listed here has contract tests of its own.
+WAYS = ("local", "ssh", "ssh-arm64")
+_ALIVE = "import sys; from pathlib import Path; p = Path(f'/proc/{sys.argv[1]}/stat'); print(p.exists() and p.read_text().rpartition(')')[2].split()[0] != 'Z')"
+_START_A_CHILD = "sleep 600 & echo $! > pid.part && mv pid.part pid; echo started; wait"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if reason := why_no_sshd():
+        pytest.skip(reason)
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(params=WAYS)
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens a device of each kind, as a user's address or inventory entry does."""
+    address = "local"
+    if request.param == "ssh":
+        server: SshServer = request.getfixturevalue("sshd")
+        monkeypatch.setenv("EDGEPACK_SSH_CONFIG", str(server.config))
+        address = "ssh://board"
+    elif request.param == "ssh-arm64":
+        arm: ArmDevice = request.getfixturevalue("arm_device")
+        monkeypatch.setenv("EDGEPACK_SSH_CONFIG", str(arm.ssh_config))
+        address = "ssh://arm-device"
+    with ExitStack() as stack:
+
+        def open_it(**entry: Any) -> Transport:
+            scheme, _, place = address.partition("://")
+            device = Device(name="bench-7", address=address, **entry) if entry else None
+            return stack.enter_context(TRANSPORTS.load(scheme)(place, device=device))
+
+        yield open_it
+
+
+def exists_on(device: Transport, path: str) -> bool:
+    return device.run(["ls", path], timeout_s=60).returncode == 0
+
+
+def text(folder: Path, name: str, content: str) -> Path:
+    (folder / name).write_text(content)
+    return folder / name
+
+
+def test_a_file_goes_there_is_read_and_comes_back(opened: Open, tmp_path: Path) -> None:
+    device = opened()
+
+    remote = device.put(text(tmp_path, "a.txt", "one\n"))
+    done = device.run(["sh", "-c", 'cat "$1" > copy.txt; cat copy.txt', "sh", remote], timeout_s=60)
+    device.get("copy.txt", tmp_path / "back.txt")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one\n", "")
+    assert (tmp_path / "back.txt").read_text() == "one\n"
+
+
+def test_bytes_survive_both_ways(opened: Open, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    (tmp_path / "a.bin").write_bytes(data)
+    device = opened()
+
+    device.get(device.put(tmp_path / "a.bin"), tmp_path / "b.bin")
+
+    assert (tmp_path / "b.bin").read_bytes() == data
+
+
+def test_names_with_spaces_quotes_and_wildcards_are_names(opened: Open, tmp_path: Path) -> None:
+    name = "a 'b\" $HOME *[x] ä;.txt"
+    device = opened()
+
+    remote = device.put(text(tmp_path, name, "odd"))
+
+    assert remote.endswith(name)
+    assert device.run(["cat", remote], timeout_s=60).stdout == "odd"
+
+
+def test_companions_lie_beside_their_file_and_later_files_replace_nothing(opened: Open, tmp_path: Path) -> None:
+    device = opened()
+    first = device.put(text(tmp_path, "m.xml", "1"), companions=[text(tmp_path, "m.bin", "2")])
+    second = device.put(text(tmp_path, "m.xml", "3"))
+
+    done = device.run(["cat", first, first.replace(".xml", ".bin"), second], timeout_s=60)
+
+    assert (first != second, done.stdout) == (True, "123")
+
+
+def test_a_failing_command_is_a_return_code(opened: Open) -> None:
+    done = opened().run(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout_s=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_a_command_killed_by_a_signal_has_its_negative_number(opened: Open) -> None:
+    assert opened().run(["sh", "-c", "kill -SEGV $$"], timeout_s=60).returncode == -11
+
+
+def test_a_command_that_does_not_exist_is_told(opened: Open) -> None:
+    with pytest.raises(EnvironmentProblem, match="no-such-command: can't be started"):
+        opened().run(["no-such-command"], timeout_s=60)
+
+
+def test_a_file_that_is_not_there_is_told(opened: Open, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        opened().get("nothing.json", tmp_path / "x")
+
+
+def test_the_threads_are_one_and_no_foreign_paths_get_in(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ.get('PYTHONPATH'))"
+
+    assert opened().run(["python", "-c", code], timeout_s=60).stdout == "1 None\n"
+
+
+def test_the_caller_may_add_to_the_environment(opened: Open) -> None:
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['ODD'])"
+
+    done = opened().run(
+        ["python", "-c", code], timeout_s=60, environment={"OMP_NUM_THREADS": "2", "ODD": "a 'b\" $HOME"}
+    )
+
+    assert done.stdout == "2 a 'b\" $HOME\n"
+
+
+def test_an_inventory_entry_names_the_device_its_python_and_its_packages(opened: Open, tmp_path: Path) -> None:
+    device = opened(
+        python=sys.executable
+        if not re.search("arm64", os.environ.get("PYTEST_CURRENT_TEST", ""))
+        else "/usr/bin/python3",
+        python_path=["/opt/a", "/opt/b"],
+    )
+
+    done = device.run(["python", "-c", "import os; print(os.environ['PYTHONPATH'])"], timeout_s=60)
+
+    assert done.stdout == "/opt/a:/opt/b\n"
+    assert device.describe().name == "bench-7"
+
+
+def test_a_command_that_is_too_slow_is_ended_with_all_it_started_and_its_words_are_kept(opened: Open) -> None:
+    device = opened()
+
+    with pytest.raises(TimeoutError, match="within 3 s") as caught:
+        device.run(["sh", "-c", _START_A_CHILD], timeout_s=3)
+
+    assert caught.value.stdout == "started\n"  # type: ignore[attr-defined]
+    child = device.run(["cat", "pid"], timeout_s=60).stdout.strip()
+    assert device.run(["python", "-c", _ALIVE, child], timeout_s=60).stdout == "False\n"
+
+
+def test_after_a_timeout_the_next_command_runs(opened: Open) -> None:
+    device = opened()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            device.run(["sleep", "60"], timeout_s=0.3)
+
+        assert device.run(["echo", "hello"], timeout_s=60).stdout == "hello\n"
+
+
+def test_much_output_comes_home_whole(opened: Open) -> None:
+    done = opened().run(["python", "-c", "print('x' * 3_000_000)"], timeout_s=120)
+
+    assert len(done.stdout) == 3_000_001
+
+
+def test_the_private_folder_is_private_and_gone_after_closing(opened: Open, tmp_path: Path) -> None:
+    device, other = opened(), opened()
+    remote = device.put(text(tmp_path, "a.txt", "one"))
+    assert exists_on(other, remote)
+    mode = device.run(["python", "-c", "import os; print(os.stat('.').st_mode)"], timeout_s=60).stdout
+
+    device.close()
+    device.close()
+
+    assert stat.S_IMODE(int(mode)) == 0o700
+    assert not exists_on(other, str(Path(remote).parent.parent))
+
+
+def test_the_private_folder_is_gone_after_an_error(opened: Open, tmp_path: Path) -> None:
+    other = opened()
+    with pytest.raises(ZeroDivisionError), opened() as device:
+        remote = device.put(text(tmp_path, "a.txt", "one"))
+        raise ZeroDivisionError
+
+    assert not exists_on(other, remote)
+
+
+@pytest.mark.parametrize("name", TRANSPORTS.names())
+def test_every_transport_has_every_method_of_the_protocol(name: str) -> None:
+    transport = TRANSPORTS.load(name)
+    methods = [key for key, value in vars(Transport).items() if callable(value) and not key.startswith("__")]
+
+    assert [method for method in methods if not callable(getattr(transport, method, None))] == []
+
+
+def test_an_unknown_transport_names_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match=r"unknown transport 'zzz' \(known: "):
+        TRANSPORTS.load("zzz")
