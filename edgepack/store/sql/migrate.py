@@ -51,36 +51,33 @@ def migrations() -> Mapping[int, str]:
     return found
 
 
-def newest() -> int:
-    """The schema that this edgepack writes."""
-    return max(migrations())
-
-
-def prepare(engine: Engine, place: Place) -> tuple[str, ...]:
+def prepare(engine: Engine, place: Place, scripts: Mapping[int, str] | None = None) -> tuple[str, ...]:
     """Make the tables of an empty place, migrate an older store; answers with the names of metrics that it has columns for.
 
-    Raises EnvironmentProblem for a store of a newer edgepack, and for a database of another program.
+    `scripts` are the migrations, by default those of this edgepack. Raises EnvironmentProblem for a store of a newer edgepack, and for a database
+    of another program.
     """
+    scripts = migrations() if scripts is None else scripts
     with reading(engine, place) as connection:
-        version, columns = _version(connection, place), _metric_columns(connection)
-    if version == newest() and set(METRICS) <= set(columns):
+        version, columns = _version(connection, place, newest=max(scripts)), _metric_columns(connection)
+    if version == max(scripts) and set(METRICS) <= set(columns):
         return columns
     with writing(engine, place) as connection:
-        apply(connection, place, upto=newest())
+        _apply(connection, place, scripts)
         for name in METRICS:
             if name not in _metric_columns(connection):
                 connection.exec_driver_sql(f"ALTER TABLE metrics ADD COLUMN {name} {_TYPES[place.kind]['real']}")
         return _metric_columns(connection)
 
 
-def apply(connection: Connection, place: Place, *, upto: int) -> None:
-    """Apply what a store lacks, in order, inside the caller's transaction: all of it, or nothing."""
-    version = _version(connection, place)
+def _apply(connection: Connection, place: Place, scripts: Mapping[int, str]) -> None:
+    """What a store lacks, in order, inside the caller's transaction: all of it, or nothing."""
+    version = _version(connection, place, newest=max(scripts))
     if version == 0:
         columns = "(version {integer} NOT NULL PRIMARY KEY, applied_at {text} NOT NULL, edgepack {text} NOT NULL)"
         connection.exec_driver_sql(_in(place, f"CREATE TABLE {VERSIONS} {columns}"))
-    for number in range(version + 1, upto + 1):
-        for statement in _statements(migrations()[number]):
+    for number in range(version + 1, max(scripts) + 1):
+        for statement in _statements(scripts[number]):
             connection.exec_driver_sql(_in(place, statement))
         connection.execute(
             text(f"INSERT INTO {VERSIONS} VALUES (:version, :applied_at, :edgepack)"),
@@ -88,7 +85,7 @@ def apply(connection: Connection, place: Place, *, upto: int) -> None:
         )
 
 
-def _version(connection: Connection, place: Place) -> int:
+def _version(connection: Connection, place: Place, *, newest: int) -> int:
     """The schema of a store; 0 for an empty place."""
     names = set(inspect(connection).get_table_names())
     if VERSIONS not in names:
@@ -101,11 +98,11 @@ def _version(connection: Connection, place: Place) -> int:
             )
         return 0
     version = int(connection.execute(text(f"SELECT max(version) FROM {VERSIONS}")).scalar() or 0)
-    if version > newest():
+    if version > newest:
         row = connection.execute(text(f"SELECT edgepack FROM {VERSIONS} WHERE version = :v"), {"v": version})
         raise EnvironmentProblem(
             f"results store {place.shown}: has schema {version}, written by edgepack {row.scalar()}; this one ({__version__}) "
-            f"knows schemas up to {newest()}: update edgepack, or choose another store with {VARIABLE}"
+            f"knows schemas up to {newest}: update edgepack, or choose another store with {VARIABLE}"
         )
     return version
 
