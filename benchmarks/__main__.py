@@ -14,6 +14,7 @@ PAGES = {
     "speed": "int8 against float in LiteRT, OpenVINO and ONNX Runtime, EfficientNet-Lite0, one thread, interleaved",
     "overhead": "the build's own time over that of the libraries it calls",
     "operator_versions": "the operators that tflite-runtime 2.14 knows, asked of it, against the committed table",
+    "store": "inserting 10,000 runs, and reading those of 300 devices × 1,000 runs: time and memory",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
 

@@ -1,0 +1,109 @@
+"""How fast the results store takes runs in, and what a fleet of 300 devices × 1,000 runs costs to read.
+
+The first 10,000 runs are inserted as `edgepack bench` does it (each with 400 samples, 4 states of the device); the other devices' are copies of them,
+made inside the database. Each question is asked in a process of its own, whose peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.made_runs import made_run
+from benchmarks.places import ROOT
+from edgepack.records import DeviceName, RunRecord
+from edgepack.store.results import open_store
+
+DEVICES, RUNS_A_DEVICE = 300, 1000
+_INSERTED_DEVICES = 10
+_INSERTED = _INSERTED_DEVICES * RUNS_A_DEVICE
+_SAMPLES = 400
+_PARTS = ("metrics", "reports", "samples", "states", "layers", "accuracies")
+_QUESTIONS = {
+    "summaries of all": "found = len(store.summaries())",
+    "values of one metric of all": "found = len(store.values('latency_p50_ms'))",
+    "summaries of one device": "found = len(store.summaries(Where(device='device7')))",
+    "the list of benches": "found = len(store.benches())",
+}
+_ASK = """
+import sys, time
+from edgepack.store.results import Where, open_store
+began = time.perf_counter()
+with open_store(sys.argv[1]) as store:
+    {question}
+seconds = time.perf_counter() - began
+peak = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))
+print(f"{{found:>9,}} {{seconds:6.2f}} s {{peak / 1024:6.0f}} MiB")
+"""
+
+
+def run() -> None:
+    """Print seconds and memory."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        file = Path(folder) / "results.sqlite"
+        _insert(file)
+        _copy(file)
+        print(f"a store of {DEVICES * RUNS_A_DEVICE:,} runs: {file.stat().st_size / 2**20:,.0f} MiB")
+        print(f"{'':30} {'rows':>9} {'time':>8} {'peak':>10}")
+        for name, question in _QUESTIONS.items():
+            print(f"{name:30} {_asked(question, file)}", flush=True)
+
+
+def _insert(file: Path) -> None:
+    records = list(_runs())
+    with open_store(str(file)) as store:
+        began = time.perf_counter()
+        store.add(records)
+        seconds = time.perf_counter() - began
+    print(f"inserting {len(records):,} runs: {seconds:.1f} s ({len(records) / seconds:,.0f} a second)")
+
+
+def _runs() -> Iterator[RunRecord]:
+    rng = np.random.default_rng(0)
+    for number in range(_INSERTED):
+        device, place = divmod(number, RUNS_A_DEVICE)
+        samples = rng.normal(5e6, 5e4, _SAMPLES).astype(np.int64)
+        yield made_run(
+            bench=f"bench-{place // 10:03}",
+            device=DeviceName(transport="ssh", name=f"device{device}"),
+            samples_ns=tuple(samples.tolist()),
+            number=place,
+        )
+
+
+def _copy(file: Path) -> None:
+    """The runs of the first devices once more for as many other devices, until all have theirs."""
+    with sqlite3.connect(file) as database:
+        for copy in range(1, DEVICES // _INSERTED_DEVICES):
+            first, more = copy * _INSERTED, copy * _INSERTED_DEVICES
+            database.execute(
+                "INSERT INTO devices SELECT id + ?, digest || ?, transport, 'device' || (id - 1 + ?), "
+                "json_set(content, '$.name', 'device' || (id - 1 + ?)) FROM devices WHERE id <= ?",
+                (more, copy, more, more, _INSERTED_DEVICES),
+            )
+            database.execute(
+                "INSERT INTO runs SELECT id + ?, lower(hex(randomblob(32))), bench, device + ?, subject, conditions, environment, round, "
+                "position, attempt, attempts, started_at, status, reason FROM runs WHERE id <= ?",
+                (first, more, _INSERTED),
+            )
+            for table in _PARTS:
+                columns = [name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")]
+                chosen = ", ".join("run + ?" if name == "run" else name for name in columns)
+                database.execute(f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE run <= ?", (first, _INSERTED))
+    database.close()
+
+
+def _asked(question: str, file: Path) -> str:
+    import subprocess
+
+    code = _ASK.format(question=question)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.rstrip() or done.stderr[-500:]
