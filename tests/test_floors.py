@@ -33,14 +33,10 @@ OPEN_FILES = {
     "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
     "data.fingerprint": "the digest of any provider's samples, for the plan",
     "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",
-<<<<<<< HEAD
     "devices.adb_client": "the adb program, for the transport and for the list of devices",
     "devices.inventory": "a team's devices by name: what a transport must know of its device",
     "devices.leftovers": "whose a private folder on a device is, for every transport to another machine",
     "devices.shell": "what is asked of a device's shell, for every transport to another machine",
-=======
-    "devices.inventory": "a team's devices by name: what a transport must know of its device",
->>>>>>> 9b11dde (Devices over SSH: one connection, a keeper on the device that streams, kills and cleans up; open_device; run() takes an environment)
     "devices.agent": "how any transport runs the agent: bench asks it, never a transport",
     "sources.signature": "what every source that reads a file shares, never what one of them does",
     "runtimes.grid": "codes from real values and back, for golden samples",
