@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
-    frozenset({"pipeline", "bench", "diff", "compare"}),
+    frozenset({"pipeline", "bench", "diff", "compare", "report"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -194,7 +194,7 @@ def test_data_providers_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["cli", "plan", "recipe", "targets", "core", "bundle", "store", "methods", "sources", "devices"]
+    "room", ["cli", "plan", "recipe", "targets", "core", "bundle", "store", "methods", "sources", "devices", "report"]
 )
 def test_importing_a_light_room_loads_no_heavy_library(room: str) -> None:
     """A room with several files is imported with all of them."""

@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
+        "report": Entry("edgepack.cli.report:report", "Write benchmark results as one HTML page."),
     },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),

@@ -1,0 +1,83 @@
+"""Numbers as a reader of the page sees them. The exact values stand beside them in `data-value` attributes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+_SIZES = ("B", "kB", "MB", "GB")  # powers of 1000, as in `edgepack bench`
+NONE = "–"
+
+
+def digits(value: float, count: int = 3) -> str:
+    """A number with so many significant digits, thousands apart by a thin space; powers of ten only where it is tiny or huge.
+
+    >>> digits(12.345), digits(1234567.0), digits(0.000012)
+    ('12.3', '1 234 567', '1.2e-05')
+    """
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e12:
+        return f"{value:.{count - 1}g}"
+    whole = len(str(int(abs(float(f"{value:.{count}g}")))))
+    places = max(0, count - whole) if abs(value) >= 1 else None
+    text = f"{value:.{count}g}" if places is None else f"{value:,.{places}f}"
+    return text.replace(",", "\u202f").replace("-", "−")
+
+
+def size(value: float) -> str:
+    """Bytes with three significant digits.
+
+    >>> size(1234567)
+    '1.23\u202fMB'
+    """
+    unit = _SIZES[0]
+    for unit in _SIZES:
+        if abs(value) < 999.5 or unit == _SIZES[-1]:
+            break
+        value /= 1000
+    return f"{digits(value) if unit != 'B' else f'{value:.0f}'}\u202f{unit}"
+
+
+def number(value: float | None, unit: str) -> str:
+    """A value with its unit: 'ms', 'bytes', 'share' (as per cent), or any other, written after it; '–' for none."""
+    if value is None:
+        return NONE
+    if unit == "bytes":
+        return size(value)
+    if unit == "share":
+        return f"{100 * value:.2f}\u202f%"
+    return f"{digits(value)}\u202f{unit}" if unit else digits(value)
+
+
+def interval(low: float, high: float, unit: str) -> str:
+    """Both ends, the unit once."""
+    if unit == "share":
+        return f"{100 * low:.2f} … {100 * high:.2f}\u202f%"
+    if unit == "bytes":
+        return f"{size(low)} … {size(high)}"
+    return f"{digits(low)} … {digits(high)}\u202f{unit}".rstrip("\u202f")
+
+
+def when(moment: str) -> str:
+    """An ISO 8601 moment as date and minute, in UTC.
+
+    >>> when("2026-11-20T07:05:09+00:00")
+    '2026-11-20 07:05'
+    """
+    return seconds_of(moment).strftime("%Y-%m-%d %H:%M")
+
+
+def seconds_of(moment: str) -> datetime:
+    """An ISO 8601 moment in UTC; one without a zone is taken as UTC."""
+    read = datetime.fromisoformat(moment)
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+def short(digest: str | None) -> str:
+    """The first twelve digits of a checksum or an id."""
+    return NONE if not digest else digest[:12]
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 run', '2 runs', thousands apart."""
+    return f"{f'{count:,}'.replace(',', chr(0x202F))} {noun}{'' if count == 1 else 's'}"
