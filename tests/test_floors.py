@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
-    frozenset({"pipeline", "bench", "diff", "compare", "report"}),
+    frozenset({"pipeline", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -26,6 +26,8 @@ PLUG_INS = FLOORS[3]
 NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
     ("diff", "pipeline"): "a bundle is opened in the runtime that the build verified it in",
+    ("gate", "bench"): "a gate measures with the same bench that a user calls",
+    ("gate", "compare"): "a gate judges what a comparison finds",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
 }
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.
@@ -37,6 +39,7 @@ OPEN_FILES = {
     "devices.inventory": "a team's devices by name: what a transport must know of its device",
     "devices.leftovers": "whose a private folder on a device is, for every transport to another machine",
     "devices.shell": "what is asked of a device's shell, for every transport to another machine",
+    "devices.address": "the device of an address or of a team's name: a gate and a bench open it",
     "devices.agent": "how any transport runs the agent: bench asks it, never a transport",
     "sources.signature": "what every source that reads a file shares, never what one of them does",
     "runtimes.grid": "codes from real values and back, for golden samples",

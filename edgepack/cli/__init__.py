@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
         "report": Entry("edgepack.cli.report:report", "Write benchmark results as one HTML page."),
+        "gate": Entry("edgepack.cli.gate:gate", "Decide whether a bundle is worse than a baseline."),
     },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
