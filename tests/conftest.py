@@ -16,6 +16,7 @@ os.environ.setdefault("NNCF_CI", "1")
 
 from arm_device.machine import ArmDevice, NoArmDevice, running
 from small_project import PTQ, Project, write_project
+from ssh_server import SshServer, running_sshd, why_no_sshd
 
 # A runner started by `nohup` or in the background ignores these signals, and so would every process that a test starts and interrupts.
 for _signal, _usual in (
@@ -98,3 +99,12 @@ def deterministic_arm_device(tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield device
     except NoArmDevice as exc:
         pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """A real sshd on this machine, for what needs no other processor."""
+    if reason := why_no_sshd():
+        pytest.skip(reason)
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 
 import pytest
 from arm_device.machine import ArmDevice
-from ssh_server import SshServer, running_sshd, why_no_sshd
+from ssh_server import SshServer
 
 from edgepack.core.errors import EnvironmentProblem, RecipeError
 from edgepack.devices import TRANSPORTS
@@ -27,27 +24,19 @@ _ALIVE = "import sys; from pathlib import Path; p = Path(f'/proc/{sys.argv[1]}/s
 _START_A_CHILD = "sleep 600 & echo $! > pid.part && mv pid.part pid; echo started; wait"
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if reason := why_no_sshd():
-        pytest.skip(reason)
-    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
-@pytest.fixture(params=WAYS)
-def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+@pytest.fixture(params=WAYS, scope="module")
+def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
     """Opens a device of each kind, as a user's address or inventory entry does."""
-    address = "local"
+    address, patch = "local", pytest.MonkeyPatch()
     if request.param == "ssh":
         server: SshServer = request.getfixturevalue("sshd")
-        monkeypatch.setenv("EDGEPACK_SSH_CONFIG", str(server.config))
+        patch.setenv("EDGEPACK_SSH_CONFIG", str(server.config))
         address = "ssh://board"
     elif request.param == "ssh-arm64":
         arm: ArmDevice = request.getfixturevalue("arm_device")
-        monkeypatch.setenv("EDGEPACK_SSH_CONFIG", str(arm.ssh_config))
+        patch.setenv("EDGEPACK_SSH_CONFIG", str(arm.ssh_config))
         address = "ssh://arm-device"
-    with ExitStack() as stack:
+    with ExitStack() as stack, patch.context():
 
         def open_it(**entry: Any) -> Transport:
             scheme, _, place = address.partition("://")
@@ -55,6 +44,13 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             return stack.enter_context(TRANSPORTS.load(scheme)(place, device=device))
 
         yield open_it
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def device(opened: Open) -> Transport:
+    """One that several tests use in turn."""
+    return opened()
 
 
 def exists_on(device: Transport, path: str) -> bool:
@@ -66,9 +62,7 @@ def text(folder: Path, name: str, content: str) -> Path:
     return folder / name
 
 
-def test_a_file_goes_there_is_read_and_comes_back(opened: Open, tmp_path: Path) -> None:
-    device = opened()
-
+def test_a_file_goes_there_is_read_and_comes_back(device: Transport, tmp_path: Path) -> None:
     remote = device.put(text(tmp_path, "a.txt", "one\n"))
     done = device.run(["sh", "-c", 'cat "$1" > copy.txt; cat copy.txt', "sh", remote], timeout_s=60)
     device.get("copy.txt", tmp_path / "back.txt")
@@ -77,28 +71,23 @@ def test_a_file_goes_there_is_read_and_comes_back(opened: Open, tmp_path: Path) 
     assert (tmp_path / "back.txt").read_text() == "one\n"
 
 
-def test_bytes_survive_both_ways(opened: Open, tmp_path: Path) -> None:
+def test_bytes_survive_both_ways(device: Transport, tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "a.bin").write_bytes(data)
-    device = opened()
-
     device.get(device.put(tmp_path / "a.bin"), tmp_path / "b.bin")
 
     assert (tmp_path / "b.bin").read_bytes() == data
 
 
-def test_names_with_spaces_quotes_and_wildcards_are_names(opened: Open, tmp_path: Path) -> None:
+def test_names_with_spaces_quotes_and_wildcards_are_names(device: Transport, tmp_path: Path) -> None:
     name = "a 'b\" $HOME *[x] ä;.txt"
-    device = opened()
-
     remote = device.put(text(tmp_path, name, "odd"))
 
     assert remote.endswith(name)
     assert device.run(["cat", remote], timeout_s=60).stdout == "odd"
 
 
-def test_companions_lie_beside_their_file_and_later_files_replace_nothing(opened: Open, tmp_path: Path) -> None:
-    device = opened()
+def test_companions_lie_beside_their_file_and_later_files_replace_nothing(device: Transport, tmp_path: Path) -> None:
     first = device.put(text(tmp_path, "m.xml", "1"), companions=[text(tmp_path, "m.bin", "2")])
     second = device.put(text(tmp_path, "m.xml", "3"))
 
@@ -107,51 +96,44 @@ def test_companions_lie_beside_their_file_and_later_files_replace_nothing(opened
     assert (first != second, done.stdout) == (True, "123")
 
 
-def test_a_failing_command_is_a_return_code(opened: Open) -> None:
-    done = opened().run(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout_s=60)
+def test_a_failing_command_is_a_return_code(device: Transport) -> None:
+    done = device.run(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout_s=60)
 
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
-def test_a_command_killed_by_a_signal_has_its_negative_number(opened: Open) -> None:
-    assert opened().run(["sh", "-c", "kill -SEGV $$"], timeout_s=60).returncode == -11
+def test_a_command_killed_by_a_signal_has_its_negative_number(device: Transport) -> None:
+    assert device.run(["sh", "-c", "kill -SEGV $$"], timeout_s=60).returncode == -11
 
 
-def test_a_command_that_does_not_exist_is_told(opened: Open) -> None:
+def test_a_command_that_does_not_exist_is_told(device: Transport) -> None:
     with pytest.raises(EnvironmentProblem, match="no-such-command: can't be started"):
-        opened().run(["no-such-command"], timeout_s=60)
+        device.run(["no-such-command"], timeout_s=60)
 
 
-def test_a_file_that_is_not_there_is_told(opened: Open, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_told(device: Transport, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        opened().get("nothing.json", tmp_path / "x")
+        device.get("nothing.json", tmp_path / "x")
 
 
-def test_the_threads_are_one_and_no_foreign_paths_get_in(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threads_are_one_and_no_foreign_paths_get_in(device: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ.get('PYTHONPATH'))"
 
-    assert opened().run(["python", "-c", code], timeout_s=60).stdout == "1 None\n"
+    assert device.run(["python", "-c", code], timeout_s=60).stdout == "1 None\n"
 
 
-def test_the_caller_may_add_to_the_environment(opened: Open) -> None:
+def test_the_caller_may_add_to_the_environment(device: Transport) -> None:
     code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['ODD'])"
 
-    done = opened().run(
-        ["python", "-c", code], timeout_s=60, environment={"OMP_NUM_THREADS": "2", "ODD": "a 'b\" $HOME"}
-    )
+    done = device.run(["python", "-c", code], timeout_s=60, environment={"OMP_NUM_THREADS": "2", "ODD": "a 'b\" $HOME"})
 
     assert done.stdout == "2 a 'b\" $HOME\n"
 
 
-def test_an_inventory_entry_names_the_device_its_python_and_its_packages(opened: Open, tmp_path: Path) -> None:
-    device = opened(
-        python=sys.executable
-        if not re.search("arm64", os.environ.get("PYTEST_CURRENT_TEST", ""))
-        else "/usr/bin/python3",
-        python_path=["/opt/a", "/opt/b"],
-    )
+def test_an_inventory_entry_names_the_device_its_python_and_its_packages(opened: Open) -> None:
+    device = opened(python="python3", python_path=["/opt/a", "/opt/b"])
 
     done = device.run(["python", "-c", "import os; print(os.environ['PYTHONPATH'])"], timeout_s=60)
 
@@ -159,9 +141,7 @@ def test_an_inventory_entry_names_the_device_its_python_and_its_packages(opened:
     assert device.describe().name == "bench-7"
 
 
-def test_a_command_that_is_too_slow_is_ended_with_all_it_started_and_its_words_are_kept(opened: Open) -> None:
-    device = opened()
-
+def test_a_command_that_is_too_slow_is_ended_with_all_it_started_and_its_words_are_kept(device: Transport) -> None:
     with pytest.raises(TimeoutError, match="within 3 s") as caught:
         device.run(["sh", "-c", _START_A_CHILD], timeout_s=3)
 
@@ -170,8 +150,7 @@ def test_a_command_that_is_too_slow_is_ended_with_all_it_started_and_its_words_a
     assert device.run(["python", "-c", _ALIVE, child], timeout_s=60).stdout == "False\n"
 
 
-def test_after_a_timeout_the_next_command_runs(opened: Open) -> None:
-    device = opened()
+def test_after_a_timeout_the_next_command_runs(device: Transport) -> None:
     for _ in range(3):
         with pytest.raises(TimeoutError):
             device.run(["sleep", "60"], timeout_s=0.3)
@@ -179,8 +158,8 @@ def test_after_a_timeout_the_next_command_runs(opened: Open) -> None:
         assert device.run(["echo", "hello"], timeout_s=60).stdout == "hello\n"
 
 
-def test_much_output_comes_home_whole(opened: Open) -> None:
-    done = opened().run(["python", "-c", "print('x' * 3_000_000)"], timeout_s=120)
+def test_much_output_comes_home_whole(device: Transport) -> None:
+    done = device.run(["python", "-c", "print('x' * 3_000_000)"], timeout_s=120)
 
     assert len(done.stdout) == 3_000_001
 

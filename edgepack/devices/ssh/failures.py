@@ -86,10 +86,16 @@ def python_failure(address: str, *, python: str, code: int, said: str) -> Enviro
 
 def sftp_failure(address: str, *, doing: str, said: str) -> EnvironmentProblem:
     """Why a file wasn't copied, although the connection is alive."""
-    if any(words in said for words in _NO_SFTP):
+    # Over a shared connection sftp says no more than this when the server refuses it.
+    if any(words in said for words in _NO_SFTP) or said.strip().rstrip(".") == "Connection closed":
         return EnvironmentProblem(
             f"{address}: {doing}: the device's SSH server has no SFTP; install openssh-sftp-server there, or add "
             "'Subsystem sftp internal-sftp' to its sshd_config"
+        )
+    if "Received message too long" in said:
+        return EnvironmentProblem(
+            f"{address}: {doing}: a login script on the device (such as .bashrc) writes text, which SFTP can't bear; let it "
+            "be silent where no terminal is ('[ -t 1 ] || return')"
         )
     return EnvironmentProblem(f"{address}: {doing}: {tail(said) or 'sftp said nothing'}")
 

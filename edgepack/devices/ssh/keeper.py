@@ -151,7 +151,7 @@ class Keeper:
         self.child: subprocess.Popen[bytes] | None = None
         self.before: dict[str, Any] = {}
         self.pipes: dict[int, str] = {}
-        self.out = b""
+        self.out = b"\n"  # ends what a login script may have written
         self.input = b""
         self.heard = time.monotonic()
         self.wake, wake_end = os.pipe()
