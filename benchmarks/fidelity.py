@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.places import cases, edgepack, measured
 from edgepack.bundle import read_bundle
-from edgepack.pipeline import float_artifact
+from edgepack.opened import float_artifact
 from edgepack.plan import make_plan
 
 

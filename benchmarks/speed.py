@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.places import cases, edgepack, measured
 from edgepack.bench import BenchProtocol, BenchResult
-from edgepack.pipeline import bench
+from edgepack.opened import bench
 from edgepack.plan import make_plan
 from edgepack.targets import target_names
 
@@ -31,7 +31,7 @@ def show(title: str, result: BenchResult, goal: float) -> None:
     print(f"{title}:")
     for label in ("float", "bundle"):
         row = result.measurement(label)
-        ran = next(one.report.execution for one in result.runs if one.label == label)
+        ran = result.reports(label)[0].execution
         types = " ".join(f"{kind}×{count}" for kind, count in ran.types.items())
         print(
             f"  {label:8} p50 {row.p50_ms:.2f} ms   {row.size_bytes:,} bytes   peak memory {row.peak_memory_bytes / 1e6:.0f} MB   {ran.device} {types}"

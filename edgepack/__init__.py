@@ -14,7 +14,8 @@ __all__ = ["Bundle", "Recipe", "bench", "build", "load_recipe", "read_bundle", "
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle, read_bundle
-    from edgepack.pipeline import bench, build, verify
+    from edgepack.opened import bench, verify
+    from edgepack.pipeline import build
     from edgepack.recipe import Recipe, load_recipe
 
 _HOMES = {
@@ -22,9 +23,9 @@ _HOMES = {
     "read_bundle": "edgepack.bundle",
     "Recipe": "edgepack.recipe",
     "load_recipe": "edgepack.recipe",
-    "bench": "edgepack.pipeline",
+    "bench": "edgepack.opened",
     "build": "edgepack.pipeline",
-    "verify": "edgepack.pipeline",
+    "verify": "edgepack.opened",
 }
 
 

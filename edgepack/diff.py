@@ -19,7 +19,7 @@ from edgepack.bundle.golden import read_golden
 from edgepack.core.errors import UsageError
 from edgepack.core.files import cache_folder
 from edgepack.core.types import Array, Progress, Silent
-from edgepack.pipeline import open_runtime
+from edgepack.opened import open_runtime
 from edgepack.runtimes import Session
 from edgepack.runtimes.grid import dequantize
 from edgepack.stages.divergence import DIVERGED_BELOW_DB, in_layout_of, sqnr_db

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from edgepack.bench import BenchModel, BenchProtocol, BenchResult
-from edgepack.bench import bench as bench_models
-from edgepack.bundle import Bundle, read_bundle
-from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
-from edgepack.core.errors import CheckFailed, EnvironmentProblem, UsageError
-from edgepack.core.files import cache_folder, write_json
-from edgepack.core.types import Artifact, Check, Progress, Silent
+from edgepack.bench import BenchModel, BenchProtocol, bench
+from edgepack.bundle import Bundle
+from edgepack.core.errors import CheckFailed, EnvironmentProblem
+from edgepack.core.files import write_json
+from edgepack.core.types import Check, Progress, Silent
 from edgepack.devices import TRANSPORTS
-from edgepack.plan import WORK_FOLDER, BuildPlan, make_plans
+from edgepack.plan import BuildPlan, make_plans
 from edgepack.recipe import Recipe, load_recipe
-from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES, Runtime
 from edgepack.stages.bundle import bundle as bundle_stage
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
-from edgepack.stages.export import ExportedModel, adopt, baseline, export, read_export
+from edgepack.stages.export import ExportedModel, adopt, baseline, export
 from edgepack.stages.load import Stored, load
 from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
@@ -145,87 +142,6 @@ def _recipe_of(recipe: Recipe | Path) -> Recipe:
     return load_recipe(recipe) if isinstance(recipe, Path) else recipe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyResult:
-    """A bundle that is whole, and how its golden samples fare on this machine."""
-
-    bundle: Bundle
-    golden: tuple[GoldenResult, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every golden output is within its tolerance."""
-        return all(result.passed for result in self.golden)
-
-
-def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) -> VerifyResult:
-    """Check every file of a bundle, and run its golden inputs here. Raises BundleError when it is damaged."""
-    progress = progress or Silent()
-    progress.start("Checking every file")
-    opened = read_bundle(bundle)
-    opened.verify()
-    progress.done(f"{len(opened.names)} files")
-    if opened.manifest.golden is None:
-        return VerifyResult(bundle=opened, golden=())
-    progress.start("Running the golden samples")
-    model = opened.model_path(_models_folder(None))
-    outputs = open_runtime(opened).open(model, threads=threads).run(read_golden(opened).inputs)
-    progress.done()
-    return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
-
-
-def float_artifact(bundle: Bundle, *, work_folder: Path) -> Artifact | None:
-    """The float model of the build that made a bundle, from its work folder; None when it is not there."""
-    lineage = bundle.manifest.lineage.get("float_model")
-    key = lineage.get("key") if isinstance(lineage, dict) else None
-    cache = StageCache(work_folder)
-    folder = cache.find("baseline", str(key)) if key is not None else None
-    return None if folder is None else read_export(str(key), folder).artifact
-
-
-def bench(
-    bundle: Path,
-    *,
-    against_float: bool = False,
-    work_folder: Path | None = None,
-    protocol: BenchProtocol | None = None,
-    progress: Progress | None = None,
-) -> BenchResult:
-    """Measure a bundle's latency and memory on this machine, interleaved with its float model when asked.
-
-    Labels are 'float' and 'bundle'. `work_folder` is where the bundle was built (default: `.edgepack` beside the bundle's folder). Raises BundleError for a
-    damaged bundle and UsageError when the float model is not there.
-    """
-    opened = read_bundle(bundle)
-    opened.verify()
-    work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
-    model = opened.model_path(_models_folder(work_folder))
-    about = opened.manifest.model
-    beside = [model.parent / PurePosixPath(one.path).name for one in about.companions]
-    models = [_to_measure("bundle", (model, *beside), about.sha256, opened)]
-    if against_float:
-        original = float_artifact(opened, work_folder=work_folder)
-        if original is None:
-            raise UsageError(
-                f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
-            )
-        models.insert(0, _to_measure("float", (original.path, *original.companions), original.sha256, opened))
-    with TRANSPORTS.load("local")() as device:
-        return bench_models(models, device=device, protocol=protocol or BenchProtocol(), progress=progress or Silent())
-
-
-def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle) -> BenchModel:
-    return BenchModel(
-        label=label,
-        path=files[0],
-        companions=files[1:],
-        sha256=sha256,
-        size_bytes=sum(file.stat().st_size for file in files),
-        runtime=_runtime_of(bundle),
-        runtime_options=bundle.manifest.model.runtime_options,
-    )
-
-
 def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progress: Progress) -> tuple[Check, ...]:
     """The budget's latency and memory, measured on this machine when the recipe limits them."""
     budget = plan.recipe.budget
@@ -245,7 +161,7 @@ def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progre
             runtime_options=plan.runtime.model_dump(mode="json"),
         )
         with TRANSPORTS.load("local")() as device:
-            result = bench_models(
+            result = bench(
                 [model], device=device, protocol=BenchProtocol(threads=plan.target.limits.threads), progress=progress
             )
         write_json(scratch / "bench.json", result.as_dict())
@@ -254,6 +170,7 @@ def _measure(plan: BuildPlan, cache: StageCache, exported: ExportedModel, progre
             raise EnvironmentProblem(
                 "budget.peak_memory_bytes: this machine can't tell a process's peak memory; leave that limit out here"
             )
+        assert found.p50_ms is not None  # this machine counts time
         interval = found.p50_ci95_ms or (found.p50_ms, found.p50_ms)
         return {
             "p50_ms": found.p50_ms,
@@ -318,19 +235,3 @@ def _stop_if_failed(plans: Sequence[BuildPlan], verifications: Sequence[Verifica
 
 def _failed_report(plan: BuildPlan) -> Path:
     return plan.dist_folder / f"{plan.bundle_path.stem}.failed.json"
-
-
-def open_runtime(bundle: Bundle) -> Runtime:
-    """The runtime that a bundle was verified in, with its options. Raises RecipeError for one that this edgepack doesn't know."""
-    about = bundle.manifest.model
-    kind = RUNTIMES.load(_runtime_of(bundle))
-    return kind.model_validate(about.runtime_options if about.runtime else {})
-
-
-def _runtime_of(bundle: Bundle) -> str:
-    return bundle.manifest.model.runtime or RUNTIME_OF_FORMAT[bundle.manifest.model.format]
-
-
-def _models_folder(work_folder: Path | None) -> Path:
-    """Where models are unpacked to be run, by digest."""
-    return (work_folder if work_folder is not None and work_folder.is_dir() else cache_folder()) / "models"

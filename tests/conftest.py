@@ -28,6 +28,14 @@ for _signal, _usual in (
         signal.signal(_signal, _usual)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def results_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests measure is no result of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPACK_STORE", f"sqlite:///{tmp_path_factory.mktemp('store') / 'results.sqlite'}")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real float32 model: (1, 3, 8, 8) to (1, 4)."""

@@ -13,11 +13,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgepack"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"core", "stats"}),
-    frozenset({"recipe", "targets", "grouping", "records"}),  # what the user, the targets' files and a device say
+    frozenset({"recipe", "targets", "grouping", "records", "suites"}),  # what the user, the targets' files and a device say
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
-    frozenset({"pipeline", "bench", "diff", "compare", "gate", "report"}),
+    frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -25,7 +25,8 @@ PLUG_INS = FLOORS[3]
 # On one floor, yet one reads the other.
 NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
-    ("diff", "pipeline"): "a bundle is opened in the runtime that the build verified it in",
+    ("diff", "opened"): "a bundle is opened in the runtime that the build verified it in",
+    ("opened", "bench"): "a bundle is measured",
     ("gate", "bench"): "a gate measures with the same bench that a user calls",
     ("gate", "compare"): "a gate judges what a comparison finds",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",

@@ -1,17 +1,20 @@
-"""`edgepack bench`: how fast a bundle's model is here, how much memory it takes, and how that compares with the float model."""
+"""`edgepack bench`: how fast a bundle's model is on a device, how much memory it takes, and how that compares with other models."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.cli.options import FOLDER, bundle_argument, json_option, work_dir_option
+from edgepack.cli.options import FILE, FOLDER, bundle_argument, complete_suite, json_option, work_dir_option
 
 if TYPE_CHECKING:
     from edgepack.bench import BenchResult
     from edgepack.bundle.manifest import Manifest
+    from edgepack.records import RunRecord
+    from edgepack.store.results import ResultStore
 
 _COUNT = click.IntRange(min=1)
 
@@ -19,73 +22,164 @@ _COUNT = click.IntRange(min=1)
 @click.command()
 @bundle_argument
 @click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    metavar="DEVICE",
+    help="local, ssh://user@host, adb://SERIAL, labgrid://PLACE, or a name of devices.toml.",
+)
+@click.option(
+    "--devices",
+    "inventory",
+    type=FILE,
+    metavar="FILE",
+    help="The inventory of devices.  [default: devices.toml here, or the user's]",
+)
+@click.option(
+    "--suite",
+    default="quick",
+    show_default=True,
+    metavar="SUITE",
+    shell_complete=complete_suite,
+    help="How to measure: quick, standard, mlperf, or a TOML file.",
+)
+@click.option(
     "--against-float", is_flag=True, help="Measure the original float model, too, in turns with the bundle's."
 )
-@click.option("--repetitions", type=_COUNT, metavar="N", help="Fresh processes per model.  [default: 5]")
+@click.option(
+    "--against",
+    type=FILE,
+    multiple=True,
+    metavar="BUNDLE",
+    help="Measure another bundle, too, in turns; the first one is the baseline.",
+)
+@click.option(
+    "--accuracy",
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="Run the evaluation samples of this recipe on the device, too.",
+)
+@click.option("--repetitions", type=_COUNT, metavar="N", help="Fresh processes per model.  [default: the suite's]")
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of the runtime.  [default: 1]")
+@click.option("--cores", metavar="LIST", help="Bind the processes to these cores, such as 4-7 or 0,2.")
+@click.option(
+    "--cool-below", type=float, metavar="CELSIUS", help="Wait before each process until the device is cooler than that."
+)
+@click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
 @work_dir_option(".edgepack beside the bundle's folder")
 @json_option
 def bench(
     *,
     bundle: Path,
+    device: str,
+    inventory: Path | None,
+    suite: str,
     against_float: bool,
+    against: tuple[Path, ...],
+    accuracy: Path | None,
     repetitions: int | None,
     threads: int | None,
+    cores: str | None,
+    cool_below: float | None,
+    no_store: bool,
     save: Path | None,
     work_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure latency and memory on this machine.
+    """Measure latency, memory and accuracy on a device.
 
     Each model of BUNDLE runs in fresh processes, in turns. p50 is the median of the processes' medians, p90 is over all samples;
-    peak memory is of the whole process, Python and runtime included. docs/benchmarking.md says what the numbers can't tell.
+    peak memory is of the whole process, Python and runtime included. Every run is kept in the results store (edgepack results).
+    docs/benchmarking.md says what the numbers can't tell.
 
     \b
     Examples:
       edgepack bench dist/digits-1.0.0-arm64.edgepack --against-float
+      edgepack bench model.edgepack --device ssh://pi@board --suite standard
+      edgepack bench new.edgepack --against old.edgepack --device pi5 --accuracy .
       edgepack bench model.edgepack --repetitions 15 --threads 4 --save results
     """
-    from edgepack.bench import BenchProtocol
+    from contextlib import ExitStack
+
     from edgepack.bundle import read_bundle
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
-    from edgepack.pipeline import bench as bench_bundle
+    from edgepack.opened import bench as bench_bundle
+    from edgepack.store.results import open_store
+    from edgepack.suites import load_suite
 
-    given = {"repetitions": repetitions, "threads": threads}
-    protocol = BenchProtocol(**{name: value for name, value in given.items() if value is not None})
-    with shown_progress(quiet=as_json) as progress:
+    protocol = load_suite(suite, repetitions=repetitions, threads=threads, cores=_cores(cores), cool_below_c=cool_below)
+    with ExitStack() as stack:
+        store = None if no_store else stack.enter_context(open_store())
+        progress = stack.enter_context(shown_progress(quiet=as_json))
         result = bench_bundle(
-            bundle, against_float=against_float, work_folder=work_dir, protocol=protocol, progress=progress
+            bundle,
+            against_float=against_float,
+            against=against,
+            device=device,
+            inventory=inventory,
+            accuracy=accuracy,
+            work_folder=work_dir,
+            protocol=protocol,
+            keep=None if store is None else _keeper(store),
+            progress=progress,
         )
     saved = None if save is None else result.save(save)
     manifest = read_bundle(bundle).manifest
     if as_json:
         echo_json(_content(result, manifest, bundle))
     else:
-        _show(result, manifest, bundle, saved)
+        _show(result, manifest, bundle, saved, kept=store is not None)
+
+
+def _keeper(store: ResultStore) -> Callable[[RunRecord], None]:
+    def keep(run: RunRecord) -> None:
+        store.add([run])
+
+    return keep
+
+
+def _cores(text: str | None) -> tuple[int, ...] | None:
+    """4-7,1 → (1, 4, 5, 6, 7). Raises UsageError."""
+    from edgepack.core.errors import UsageError
+
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)) or (dash and int(last) < int(first)):
+            raise UsageError(f"--cores {text}: '{part}' is no core or range of cores; write 4-7 or 0,2")
+        found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
 
 
 def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str, Any]:
-    """Without raw samples, which `--save` keeps."""
+    """Without raw samples, which the store and `--save` keep."""
     everything = result.as_dict()
+    for measurement in everything["measurements"]:
+        if measurement["accuracy"] is not None:
+            measurement["accuracy"]["samples"] = len(measurement["accuracy"].pop("correct"))
+    names = ("schema", "bench", "device", "protocol", "measurements", "comparisons", "warnings")
     return {
         "bundle": str(bundle),
         "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
-        **{
-            name: everything[name]
-            for name in ("schema", "device", "protocol", "measurements", "comparisons", "warnings")
-        },
+        **{name: everything[name] for name in names},
     }
 
 
-def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | None) -> None:
-    from edgepack.cli.tables import bench_conditions, bench_table
+def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | None, *, kept: bool) -> None:
+    from edgepack.cli.bench_tables import accuracy_table, bench_conditions, bench_table
     from edgepack.cli.terminal import draw, shown
 
     draw(bench_table(result, manifest), bench_conditions(result))
+    if (accuracy := accuracy_table(result)) is not None:
+        draw(accuracy)
     for line in result.warnings:
         click.secho(f"! {line}", fg="yellow")
     if saved is not None:
         click.echo(f"every sample: {shown(saved)}")
+    if kept:
+        click.echo(f"kept as {result.bench[:12]}; edgepack report {result.bench[:12]}")
     click.echo(shown(bundle))

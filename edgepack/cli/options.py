@@ -22,6 +22,13 @@ def complete_target(_ctx: click.Context, _parameter: click.Parameter, incomplete
     return [name for name in target_names(Path.cwd()) if name.startswith(incomplete)]
 
 
+def complete_suite(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of suites that begin so."""
+    from edgepack.suites import suite_names
+
+    return [name for name in suite_names() if name.startswith(incomplete)]
+
+
 def complete_recipe(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """TOML files and folders."""
     place = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent

@@ -12,7 +12,6 @@ from rich.table import Table
 from edgepack.cli.words import digits, duration, interval, percent, quantity, size
 
 if TYPE_CHECKING:
-    from edgepack.bench import BenchResult, Measurement
     from edgepack.bundle.golden import GoldenResult
     from edgepack.bundle.manifest import CheckEntry, Manifest, Tensor
     from edgepack.diff import TensorDifference
@@ -163,80 +162,6 @@ def golden_table(results: Sequence[GoldenResult]) -> Table:
     ]
     columns = {"output": "left", "largest difference": "right", "allowed": "right", "values that differ": "right"}
     return plain_table("", {**columns, "passed": "left"}, rows)
-
-
-def bench_table(result: BenchResult, manifest: Manifest) -> Table:
-    """Size, quality, latency and memory of each measured model, and how they relate to the first."""
-    compared = len(result.measurements) > 1
-    rows = []
-    for one in result.measurements:
-        style = "bold" if one.sha256 == manifest.model.sha256 else "default"
-        cells = [
-            escape(one.label),
-            _size(one, result.measurements[0]),
-            _quality(one, manifest),
-            f"{digits(one.p50_ms)} ms",
-            f"{digits(one.pooled.p90_ms)} ms",
-            "unknown" if one.peak_memory_bytes is None else size(one.peak_memory_bytes),
-        ]
-        cells += [_speed(one, result)] if compared else []
-        rows.append([f"[{style}]{cell}[/]" for cell in cells])
-    metric = "quality" if manifest.metric is None else manifest.metric.name.replace("top", "top-")
-    columns = {
-        "model": "left",
-        "size": "right",
-        metric: "right",
-        "p50": "right",
-        "p90": "right",
-        "peak memory": "right",
-    }
-    if compared:
-        columns["speed (95 % CI)"] = "right"
-    title = f"{manifest.name} {manifest.version} for {manifest.target}"
-    return plain_table(escape(title), columns, rows)
-
-
-def bench_conditions(result: BenchResult) -> str:
-    """Where and how it was measured, in one line."""
-    environment = result.runs[0].report.environment
-    threads, runs = result.protocol.threads, result.protocol.repetitions
-    parts = [
-        result.device.name + (f" ({environment.cpu_model})" if environment.cpu_model else ""),
-        f"{environment.runtime} {environment.runtime_version}",
-        f"{threads} thread{'s' if threads > 1 else ''}",
-        f"{runs} process{'es' if runs > 1 else ''} per model",
-        f"{duration(sum(map(_measured_s, result.measurements)))} of inference",
-    ]
-    return f"[dim]{escape(' · '.join(parts))}[/]"
-
-
-def _size(one: Measurement, base: Measurement) -> str:
-    text = size(one.size_bytes)
-    return text if one is base else f"{text}  (÷{digits(base.size_bytes / one.size_bytes, 2)})"
-
-
-def _quality(one: Measurement, manifest: Manifest) -> str:
-    if (metric := manifest.metric) is None:
-        return ""
-    value = metric.value if one.sha256 == manifest.model.sha256 else metric.float_value
-    return "" if value is None else percent(value)
-
-
-def _speed(one: Measurement, result: BenchResult) -> str:
-    """A ratio of times turned over, so that more is faster."""
-    for comparison in result.comparisons:
-        if comparison.label == one.label:
-            ratio = comparison.ratio
-            text = f"{digits(1 / ratio.value)}×"
-            if ratio.ci95 is None:
-                return text
-            low, high = ratio.ci95
-            return f"{text}  ({digits(1 / high)} … {digits(1 / low)})"
-    return "1×"
-
-
-def _measured_s(one: Measurement) -> float:
-    return one.pooled.n * one.pooled.mean_ms / 1e3
 
 
 def _dimensions(tensor: Tensor) -> str:

@@ -14,7 +14,7 @@ from edgepack.core.errors import CheckFailed
 
 if TYPE_CHECKING:
     from edgepack.bundle.golden import GoldenResult
-    from edgepack.pipeline import VerifyResult
+    from edgepack.opened import VerifyResult
 
 
 @click.command()
@@ -35,7 +35,7 @@ def verify(*, bundle: Path, threads: int, as_json: bool) -> None:
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
     from edgepack.core.chatter import chatter_to
-    from edgepack.pipeline import verify as verify_bundle
+    from edgepack.opened import verify as verify_bundle
 
     # The runtime greets on descriptor 2; nobody misses that, so its log goes with the folder.
     with shown_progress(quiet=as_json) as progress, TemporaryDirectory() as folder, chatter_to(Path(folder) / "log"):

@@ -67,7 +67,7 @@ def compare(
             model = compressed.open(plan)
             samples = open_role(plan, plan.evaluation, labelled=True, first=_SAMPLES).all()
             session = plan.runtime.open(exported.artifact.path, keep_tensors=True)
-            values = border(plan, exported.artifact, samples)
+            values = border(plan, exported.artifact.inputs, samples)
             found = compare_layers(model, session, dict(exported.tensors), samples, values)
             progress.done(f"{len(found)} tensors")
         write_json(scratch / "layers.json", [layer.as_dict() for layer in found])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.core.errors import EnvironmentProblem, UnsupportedError
-from edgepack.core.types import Array, Artifact, Progress, Samples
+from edgepack.core.types import Array, Artifact, Progress, Samples, Signature
 from edgepack.plan import BuildPlan
 from edgepack.runtimes import Runtime
 from edgepack.stages.export import ExportedModel
@@ -131,10 +131,10 @@ def evaluate(
     )
 
 
-def border(plan: BuildPlan, artifact: Artifact, samples: Samples) -> dict[str, Array]:
+def border(plan: BuildPlan, inputs: Sequence[Signature], samples: Samples) -> dict[str, Array]:
     """Samples in the layout of an artifact's inputs."""
     declared = {item.name: item.layout for item in plan.inputs}
-    turned = {item.name for item in artifact.inputs if item.layout == "NHWC" and declared[item.name] == "CHW"}
+    turned = {item.name for item in inputs if item.layout == "NHWC" and declared[item.name] == "CHW"}
     return {
         name: np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if name in turned else array
         for name, array in samples.inputs.items()
@@ -179,7 +179,7 @@ def _session(plan: BuildPlan, runtime: Runtime, artifact: Artifact) -> tuple[Pre
         "version": runtime.version(),
         "steps": {item.name: item.quantization and item.quantization.step for item in artifact.outputs},
     }
-    return lambda batch: session.run_float(border(plan, artifact, batch)), facts
+    return lambda batch: session.run_float(border(plan, artifact.inputs, batch)), facts
 
 
 def _run(plan: BuildPlan, cache: StageCache, subjects: Sequence[_Subject], progress: Progress) -> dict[str, Outputs]:

@@ -111,7 +111,7 @@ def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> dic
     """The first samples as codes or values of the artifact's own types, and what the artifact answers."""
     artifact = exported.artifact
     samples = open_role(plan, plan.evaluation, labelled=True, first=GOLDEN_SAMPLES).all()
-    values = border(plan, artifact, samples)
+    values = border(plan, artifact.inputs, samples)
     inputs = {
         item.name: values[item.name].astype(item.dtype, copy=False)
         if item.quantization is None

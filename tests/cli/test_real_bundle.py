@@ -15,14 +15,14 @@ from small_project import PTQ, Project, copy_built
 from edgepack.bench import BenchProtocol, BenchResult
 from edgepack.bundle import read_bundle, write_bundle
 from edgepack.bundle.golden import to_npy
+from edgepack.cli.bench_tables import bench_conditions, bench_table
 from edgepack.cli.progress import shown_progress
-from edgepack.cli.tables import bench_conditions, bench_table
 from edgepack.cli.terminal import draw
 from edgepack.core.digest import sha256_file
-from edgepack.pipeline import bench
+from edgepack.opened import bench
 
 Run = Callable[..., Result]
-QUICK = BenchProtocol(warmup_min_s=0, duration_min_s=0, iterations_min=20, repetitions=5)
+QUICK = BenchProtocol(warmup_min_s=0, warmup_max_s=0, duration_min_s=0, iterations_min=20, repetitions=5)
 
 
 @pytest.fixture
@@ -194,4 +194,4 @@ def test_more_is_faster_in_the_column_of_speed(
     text = capsys.readouterr().out
     assert "2.00×  (1.25 … 2.50)" in text
     assert "(÷4.0)" in text
-    assert "1 thread · 5 processes per model" in text
+    assert "1 thread · suite quick: 5 processes per model" in text

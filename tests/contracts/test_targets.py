@@ -9,7 +9,8 @@ from small_project import PTQ, Project
 
 from edgepack.core.errors import RecipeError
 from edgepack.exporters import EXPORTERS
-from edgepack.pipeline import build, verify
+from edgepack.opened import verify
+from edgepack.pipeline import build
 from edgepack.runtimes import RUNTIMES
 from edgepack.targets import NumericConstraints, load_target, target_names
 

@@ -13,7 +13,8 @@ from small_project import PTQ, Project
 
 from edgepack.bundle import read_bundle
 from edgepack.core.errors import RecipeError, SourceError, UnsupportedError
-from edgepack.pipeline import build, build_all, verify
+from edgepack.opened import verify
+from edgepack.pipeline import build, build_all
 from edgepack.plan import make_plan, make_plans
 from edgepack.stages.outline import outline
 from edgepack.store.cache import StageCache

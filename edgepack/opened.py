@@ -1,0 +1,172 @@
+"""What can be done with a bundle: run it, prove it, measure it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from edgepack.bench import BenchModel, BenchProtocol, BenchResult
+from edgepack.bench import bench as bench_models
+from edgepack.bench.evaluation import evaluation_samples
+from edgepack.bundle import Bundle, read_bundle
+from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
+from edgepack.core.digest import sha256_file
+from edgepack.core.errors import UsageError
+from edgepack.core.files import cache_folder
+from edgepack.core.types import Artifact, Progress, Signature, Silent
+from edgepack.devices.address import open_device
+from edgepack.plan import WORK_FOLDER
+from edgepack.records import RunRecord
+from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES, Runtime
+from edgepack.stages.export import read_export
+from edgepack.store.cache import StageCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """A bundle that is whole, and how its golden samples fare on this machine."""
+
+    bundle: Bundle
+    golden: tuple[GoldenResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every golden output is within its tolerance."""
+        return all(result.passed for result in self.golden)
+
+
+def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) -> VerifyResult:
+    """Check every file of a bundle, and run its golden inputs here. Raises BundleError when it is damaged."""
+    progress = progress or Silent()
+    progress.start("Checking every file")
+    opened = read_bundle(bundle)
+    opened.verify()
+    progress.done(f"{len(opened.names)} files")
+    if opened.manifest.golden is None:
+        return VerifyResult(bundle=opened, golden=())
+    progress.start("Running the golden samples")
+    model = opened.model_path(_models_folder(None))
+    outputs = open_runtime(opened).open(model, threads=threads).run(read_golden(opened).inputs)
+    progress.done()
+    return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
+
+
+def bench(
+    bundle: Path,
+    *,
+    against_float: bool = False,
+    against: Sequence[Path] = (),
+    device: str = "local",
+    inventory: Path | None = None,
+    accuracy: Path | None = None,
+    work_folder: Path | None = None,
+    protocol: BenchProtocol | None = None,
+    keep: Callable[[RunRecord], None] | None = None,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Measure a bundle on a device, interleaved with its float model, and with other bundles, when asked.
+
+    Labels are 'float', the name and version of each of `against`, and 'bundle'; the first is the baseline. `device` is an address or a name of `inventory` (devices.toml).
+    `accuracy` is the recipe that the bundle was built from: its evaluation samples run on the device, too. `work_folder` is where the bundle was built
+    (default: `.edgepack` beside the bundle's folder). `keep` gets every run as it ends.
+
+    Raises BundleError for a damaged bundle, UsageError when the float model is not there, DataError when the recipe's samples are not those that the bundle
+    was verified with, and what `edgepack.bench.bench` raises.
+    """
+    progress = progress or Silent()
+    work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
+    models, borders = _models(bundle, against, against_float=against_float, work_folder=work_folder)
+    reach = partial(open_device, device, inventory=inventory)
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, reach() as reached:
+        samples = None
+        if accuracy is not None:
+            samples = evaluation_samples(
+                accuracy, read_bundle(bundle), models, borders, folder=Path(folder), progress=progress
+            )
+        return bench_models(
+            models,
+            device=reached,
+            protocol=protocol or BenchProtocol(),
+            progress=progress,
+            samples=samples,
+            keep=keep,
+            reopen=reach,
+        )
+
+
+def open_runtime(bundle: Bundle) -> Runtime:
+    """The runtime that a bundle was verified in, with its options. Raises RecipeError for one that this edgepack doesn't know."""
+    about = bundle.manifest.model
+    kind = RUNTIMES.load(_runtime_of(bundle))
+    return kind.model_validate(about.runtime_options if about.runtime else {})
+
+
+def float_artifact(bundle: Bundle, *, work_folder: Path) -> Artifact | None:
+    """The float model of the build that made a bundle, from its work folder; None when it is not there."""
+    lineage = bundle.manifest.lineage.get("float_model")
+    key = lineage.get("key") if isinstance(lineage, dict) else None
+    cache = StageCache(work_folder)
+    folder = cache.find("baseline", str(key)) if key is not None else None
+    return None if folder is None else read_export(str(key), folder).artifact
+
+
+def _models(
+    bundle: Path, against: Sequence[Path], *, against_float: bool, work_folder: Path
+) -> tuple[list[BenchModel], dict[str, tuple[Signature, ...]]]:
+    """What is measured, the baseline first, and the inputs of each by label."""
+    models: list[BenchModel] = []
+    borders: dict[str, tuple[Signature, ...]] = {}
+    opened = _checked(bundle)
+    if against_float:
+        original = float_artifact(opened, work_folder=work_folder)
+        if original is None:
+            raise UsageError(
+                f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
+            )
+        models.append(_to_measure("float", (original.path, *original.companions), original.sha256, opened, file=bundle))
+        borders["float"] = original.inputs
+    for path in (*against, bundle):
+        one = opened if path is bundle else _checked(path)
+        manifest, model = one.manifest, one.model_path(_models_folder(work_folder))
+        files = (model, *(model.parent / PurePosixPath(item.path).name for item in manifest.model.companions))
+        label = "bundle" if path is bundle else f"{manifest.name} {manifest.version} {manifest.target}"
+        while label in borders:
+            label += "'"
+        models.append(_to_measure(label, files, manifest.model.sha256, one, file=path))
+        borders[label] = tuple(item.as_signature() for item in manifest.inputs)
+    return models, borders
+
+
+def _checked(path: Path) -> Bundle:
+    opened = read_bundle(path)
+    opened.verify()
+    return opened
+
+
+def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle, *, file: Path) -> BenchModel:
+    manifest = bundle.manifest
+    return BenchModel(
+        label=label,
+        path=files[0],
+        companions=files[1:],
+        sha256=sha256,
+        size_bytes=sum(one.stat().st_size for one in files),
+        runtime=_runtime_of(bundle),
+        runtime_options=manifest.model.runtime_options,
+        bundle=manifest.name,
+        version=manifest.version,
+        target=manifest.target,
+        bundle_sha256=sha256_file(file),
+    )
+
+
+def _runtime_of(bundle: Bundle) -> str:
+    return bundle.manifest.model.runtime or RUNTIME_OF_FORMAT[bundle.manifest.model.format]
+
+
+def _models_folder(work_folder: Path | None) -> Path:
+    """Where models are unpacked to be run, by digest."""
+    return (work_folder if work_folder is not None and work_folder.is_dir() else cache_folder()) / "models"
