@@ -130,14 +130,24 @@ def _models(
         borders["float"] = original.inputs
     for path in (*against, bundle):
         one = opened if path is bundle else _checked(path)
-        manifest, model = one.manifest, one.model_path(_models_folder(work_folder))
-        files = (model, *(model.parent / PurePosixPath(item.path).name for item in manifest.model.companions))
+        manifest = one.manifest
         label = "bundle" if path is bundle else f"{manifest.name} {manifest.version} {manifest.target}"
         while label in borders:
             label += "'"
-        models.append(_to_measure(label, files, manifest.model.sha256, one, file=path))
+        models.append(_of_bundle(one, path, label=label, work_folder=work_folder))
         borders[label] = tuple(item.as_signature() for item in manifest.inputs)
     return models, borders
+
+
+def bench_model(bundle: Path, *, label: str = "bundle") -> BenchModel:
+    """A bundle's model, to be measured. Raises BundleError for a damaged bundle."""
+    return _of_bundle(_checked(bundle), bundle, label=label, work_folder=None)
+
+
+def _of_bundle(opened: Bundle, file: Path, *, label: str, work_folder: Path | None) -> BenchModel:
+    about, model = opened.manifest.model, opened.model_path(_models_folder(work_folder))
+    files = (model, *(model.parent / PurePosixPath(item.path).name for item in about.companions))
+    return _to_measure(label, files, about.sha256, opened, file=file)
 
 
 def _checked(path: Path) -> Bundle:

@@ -13,7 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edgepack"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"core", "stats"}),
-    frozenset({"recipe", "targets", "grouping", "records", "suites"}),  # what the user, the targets' files and a device say
+    frozenset(
+        {"recipe", "targets", "grouping", "records", "suites"}
+    ),  # what the user, the targets' files and a device say
     frozenset({"network", "bundle", "store"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
@@ -27,6 +29,7 @@ NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
     ("diff", "opened"): "a bundle is opened in the runtime that the build verified it in",
     ("opened", "bench"): "a bundle is measured",
+    ("gate", "opened"): "the models of a gate's bundles",
     ("gate", "bench"): "a gate measures with the same bench that a user calls",
     ("gate", "compare"): "a gate judges what a comparison finds",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",

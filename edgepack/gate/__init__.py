@@ -43,7 +43,7 @@ def gate(
         if limits.only_size:
             return _by_size(both, names, limits)
         protocol = BenchProtocol() if threads is None else BenchProtocol(threads=threads)
-        measure = measurer(both, protocol=protocol, suite="quick", open_device=open_device, progress=progress)
+        measure = measurer(both, protocol=protocol, open_device=open_device, progress=progress)
         return judge(measure, devices=devices, limits=limits, names=names)
     if limits.noisy:
         raise UsageError(_not_against_stored(limits.noisy, baseline))
@@ -56,7 +56,6 @@ def gate(
     measure = measurer(
         {BUNDLE: bundle},
         protocol=protocol_of(conditions),
-        suite=conditions.suite,
         open_device=open_device,
         progress=progress,
     )
