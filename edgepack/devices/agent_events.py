@@ -59,7 +59,10 @@ class Told:
 
     def partial(self, reason: str) -> PartialRun:
         """What is left of it when the rest didn't come."""
-        environment = None if self.start is None else _environment_reader().validate_python(self.start["environment"])
+        try:
+            environment = _environment_reader().validate_python((self.start or {}).get("environment"))
+        except ValidationError:
+            environment = None
         return PartialRun(samples_ns=self.samples_ns, warmup_ns=self.warmup_ns, reason=reason, environment=environment)
 
 
@@ -80,8 +83,8 @@ def read_events(stdout: str, *, label: str) -> Told:
     samples = told.get("samples", [])
     return Told(
         start=_last(told, "start"),
-        warmup_ns=tuple(value for one in samples if one["kind"] == "warmup" for value in one["ns"]),
-        samples_ns=tuple(value for one in samples if one["kind"] == "measured" for value in one["ns"]),
+        warmup_ns=tuple(value for one in samples if one.get("kind") == "warmup" for value in one["ns"]),
+        samples_ns=tuple(value for one in samples if one.get("kind") == "measured" for value in one["ns"]),
         states=tuple(one["state"] for one in told.get("state", [])),
         end=_last(told, "end"),
         error=_last(told, "error"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 # 1 is Python's own for an exception that nobody caught, 2 a shell's for wrong usage.
 EXIT_CODES = {
@@ -20,16 +19,18 @@ EXIT_CODES = {
 }
 # What runtimes say when memory runs out, where Python gets no MemoryError of it.
 _MEMORY = re.compile(r"bad_alloc|[Cc]annot allocate memory|[Ff]ailed to allocate memory|out of memory", re.IGNORECASE)
-# Each runtime's words for an operator or a format that it is too old for; the groups say which.
-_TOO_OLD = (
+# Each runtime's words for an operator or a format that it doesn't know; the groups say which.
+_LACKS = (
     re.compile(r"Didn't find op for builtin opcode '(?P<name>\w+)' version '(?P<version>\d+)'"),
-    re.compile(r"Encountered unresolved custom op: (?P<name>[\w.:]+)"),
+    re.compile(r"Encountered unresolved custom op: (?P<name>[\w.:]*\w)"),
     re.compile(r"Op builtin_code out of range: (?P<name>\d+)"),
     re.compile(r"Could not find an implementation for (?P<name>[\w.:]+)\((?P<version>\d+)\)"),
     re.compile(r"No [Oo]p registered for (?P<name>[\w.:]+) with domain_version of (?P<version>\d+)"),
-    re.compile(r"(?P<name>[\w.:]+)\((?P<version>-?\d+)\) is not a registered function/op"),
-    re.compile(r"(?P<name>Unsupported model IR version): (?P<version>\d+)"),
-    re.compile(r"Cannot create (?P<name>\w+) layer .*? from unsupported (?P<version>opset: ?\w+)"),
+    re.compile(r"(?P<name>[\w.:]+)\((-1|(?P<version>\d+))\) is not a registered function/op"),
+    re.compile(r"Cannot create (?P<name>\w+) layer .*? from unsupported opset: ?(?P<version>\w+)", re.DOTALL),
+    re.compile(r"doesn't contain the operation with type: (?P<name>\w+)"),
+    re.compile(r"Unsupported model IR version: (?P<ir>\d+)"),
+    re.compile(r"Opset (?P<opset>\d+) is under development"),
 )
 
 
@@ -58,20 +59,21 @@ def described(exc: BaseException, *, doing: str) -> AgentError:
 def not_opened(path: str, exc: Exception, *, runtime: str) -> AgentError:
     """Why a runtime did not open a model: too little memory, an operator that it doesn't know, or a file that is none."""
     failure = described(exc, doing="model")
-    if failure.kind == "memory":
+    if failure is exc or failure.kind == "memory":
         return failure
-    found = next(filter(None, (pattern.search(str(exc)) for pattern in _TOO_OLD)), None)
+    found = next(filter(None, (pattern.search(str(exc)) for pattern in _LACKS)), None)
     if found is None:
         return AgentError("model", f"{path}: {runtime} can't open it: {_short(exc)}")
-    return AgentError("operator", f"{path}: {runtime} is too old for it: {_needed(found)}")
+    advice = "install a newer runtime, or build for a target with this one"
+    return AgentError(
+        "operator", f"{path}: {runtime} is too old for it, it has no {_needed(found.groupdict())}; {advice}"
+    )
 
 
-def _needed(found: Any) -> str:
-    parts = found.groupdict()
-    if parts["name"].startswith("Unsupported"):
-        return f"it knows no ONNX IR version {parts['version']}; install a newer runtime"
-    version = f" version {parts['version']}" if parts.get("version") else ""
-    return f"it has no operator {parts['name']}{version}; install a newer runtime, or build for a target with this one"
+def _needed(found: dict[str, str | None]) -> str:
+    if "name" not in found:
+        return f"ONNX IR version {found['ir']}" if "ir" in found else f"ONNX operator set {found['opset']}"
+    return f"operator {found['name']}" + (f" version {found['version']}" if found.get("version") else "")
 
 
 def _short(exc: BaseException) -> str:

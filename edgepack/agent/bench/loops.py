@@ -44,7 +44,7 @@ class Loops:
     def __init__(
         self, model: Any, inputs: Inputs, events: Events, *, max_s: float, after_each: Callable[[], None] | None = None
     ) -> None:
-        self._model, self._inputs, self._events, self._after_each = model, inputs, events, after_each
+        self._model, self._inputs, self.events, self._after_each = model, inputs, events, after_each
         self._deadline = time.perf_counter() + max_s
         self._state_s = time.perf_counter()
         self.stopped_early = False
@@ -83,14 +83,14 @@ class Loops:
 
     def _timed(self, kind: str, position: int) -> int:
         nanoseconds = timed(self._model, self._inputs, position)
-        self._events.sample(kind, nanoseconds)
+        self.events.sample(kind, nanoseconds)
         return nanoseconds
 
     def _between(self) -> float:
         now = time.perf_counter()
-        self._events.between(now)
+        self.events.between(now)
         if now - self._state_s >= STATE_S:
-            self._events.tell("state", state=device_state())
+            self.events.tell("state", state=device_state())
             self._state_s = time.perf_counter()
         return now
 

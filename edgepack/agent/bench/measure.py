@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cores, memory
+from .energy import NO_SENSOR, Meter, Sensor, find_sensor
 from .errors import AgentError, not_opened
 from .events import AGENT, Events
 from .facts import device_facts, version_of
@@ -34,7 +35,10 @@ def measure(spec: dict[str, Any], events: Events) -> None:
 
     version = version_of(package)
     sha256 = _checksum(spec["model"])
+    sensor = find_sensor()
     facts = dict(device_facts(), runtime=package, runtime_version=version)
+    if sensor is None:
+        facts["missing"]["energy"] = NO_SENSOR
     before = device_state(ask_services=True)
     identity = {"model_sha256": sha256, "threads": spec["threads"], "import_ms": import_ms}
     events.tell("start", agent=AGENT, pid=os.getpid(), environment=facts, before=before, **identity)
@@ -43,7 +47,7 @@ def measure(spec: dict[str, Any], events: Events) -> None:
     used: dict[str, Any] = {"before_load_bytes": memory.resident_bytes(), "peak_not_reset": not_reset}
     start = time.perf_counter_ns()
     try:
-        model = runtime(module, spec)
+        model = runtime.open(module, spec)
     except Exception as exc:  # each runtime has errors of its own
         raise not_opened(spec["model"], exc, runtime=f"{package} {version}") from exc
     end: dict[str, Any] = {"load_ms": _ms_since(start)}
@@ -52,25 +56,33 @@ def measure(spec: dict[str, Any], events: Events) -> None:
     end["first_ms"] = timed(model, inputs, 0) / 1e6
     used["after_first_bytes"] = memory.resident_bytes()
     without_collections()
-    end.update(_run(model, inputs, spec, events))
+    end.update(_run(model, inputs, spec, events, sensor))
     used.update(after_run_bytes=memory.resident_bytes(), peak_bytes=memory.peak_bytes(), **memory.proportional())
     used["major_faults"] = memory.major_faults() - faults
-    end.update(memory=used, execution=dict(model.execution(), **cores.read_back(threads)))
+    end.update(memory=used, execution=dict(cores.read_back(threads), **model.execution()))
     end["after"] = device_state(ask_services=True)
     if spec["outputs"]:
         inputs.write_outputs(spec["outputs"])
     events.tell("end", **end)
 
 
-def _run(model: Any, inputs: Any, spec: dict[str, Any], events: Events) -> dict[str, Any]:
+def _run(model: Any, inputs: Any, spec: dict[str, Any], events: Events, sensor: Sensor | None) -> dict[str, Any]:
     from .loops import Loops
 
-    loops = Loops(model, inputs, events, max_s=spec["max_s"])
+    profile = spec["profile"]
+    loops = Loops(model, inputs, events, max_s=spec["max_s"], after_each=model.after_each if profile else None)
     warm = {"min_iterations": spec["warmup_min_iterations"], "min_s": spec["warmup_min_s"]}
     counts = {"warmup": loops.warm_up(max_s=spec["warmup_max_s"], **warm)}
+    if profile:
+        model.begin_profile()
+    meter = None if sensor is None else Meter(sensor)
+    if meter is not None:
+        meter.begin()
     counts["measured"] = loops.measure(min_iterations=spec["iterations_min"], min_s=spec["duration_min_s"])
+    energy = None if meter is None else meter.end()
     events.flush()
-    return {"counts": counts, "stopped_early": loops.stopped_early, "warmup_stable": loops.stable}
+    told = {"counts": counts, "stopped_early": loops.stopped_early, "warmup_stable": loops.stable, "energy": energy}
+    return dict(told, profile=model.profile(counts["measured"])) if profile else told
 
 
 def _import_numpy() -> None:

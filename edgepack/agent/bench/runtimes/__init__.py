@@ -1,7 +1,8 @@
 """The runtimes that the agent can measure, by the name that a target gives them; each in a file that imports its library late.
 
 Each class has `OPTIONS` with their defaults, `python` (another interpreter that has the runtime where this one lacks it), `find` (the
-module and its package's name), `accelerators`; a model is an instance of it: `execution`, `signature`, `set`, `invoke`, `get`.
+module and its package's name), `accelerators` and `open`, which makes a model: `execution`, `signature`, `set`, `invoke`, `get`. With the spec's
+`profile` it also has `begin_profile`, `after_each` (called between inferences, or None) and `profile`.
 """
 
 from __future__ import annotations

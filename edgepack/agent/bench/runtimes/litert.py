@@ -47,6 +47,15 @@ class LiteRt:
         """None that it could tell without a delegate's library."""
         return []
 
+    @classmethod
+    def open(cls, module: Any, spec: dict[str, Any]) -> LiteRt:
+        """The model, as the spec asks for it."""
+        if not spec["profile"]:
+            return cls(module, spec)
+        from .litert_profile import LiteRtProfiled
+
+        return LiteRtProfiled(module, spec)
+
     def __init__(self, module: Any, spec: dict[str, Any]) -> None:
         options, path = spec["options"], spec["model"]
         chosen, self._delegate = options.get("delegate"), "XNNPACK"

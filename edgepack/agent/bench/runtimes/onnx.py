@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..facts import version_of
 from ..files import ROOT, read
 from .shared import execution, fixed, imported
+
+_KERNEL = "_kernel_time"
 
 
 class OnnxRuntime:
@@ -33,6 +37,11 @@ class OnnxRuntime:
         others = [name for name in module.get_available_providers() if name not in (cls.CPU, "AzureExecutionProvider")]
         return [f"onnxruntime: {name}" for name in others]
 
+    @classmethod
+    def open(cls, module: Any, spec: dict[str, Any]) -> OnnxRuntime:
+        """The model, as the spec asks for it."""
+        return cls(module, spec)
+
     def __init__(self, module: Any, spec: dict[str, Any]) -> None:
         options, settings = spec["options"], module.SessionOptions()
         settings.intra_op_num_threads, settings.inter_op_num_threads = spec["threads"], 1
@@ -41,6 +50,11 @@ class OnnxRuntime:
         exact = options["exact_sums"]
         if exact or (exact is None and _lacks_vnni()):
             settings.add_session_config_entry("session.x64quantprecision", "1")
+        if spec["profile"]:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = (
+                f"{spec['model']}.profile"  # beside the model: whoever removes that removes both
+            )
         here = module.get_available_providers()
         usable = [name for name in options["providers"] if name in here and name != self.CPU]
         providers = [(name, options["provider_options"].get(name, {})) for name in (*usable, self.CPU)]
@@ -78,6 +92,32 @@ class OnnxRuntime:
     def get(self, detail: dict[str, Any]) -> Any:
         names = [node.name for node in self._session.get_outputs()]
         return self._binding.copy_outputs_to_cpu()[names.index(detail["name"])]
+
+    def begin_profile(self) -> None:
+        """Nothing: it writes down everything from the load on."""
+
+    after_each = None
+
+    def profile(self, inferences: int) -> list[dict[str, Any]]:
+        """Nodes in the order of execution, over the last inferences. What it wrote down is read, then removed."""
+        file = Path(self._session.end_profiling())
+        events = json.loads(file.read_text(encoding="utf-8"))
+        file.unlink()
+        return node_times(events, inferences)
+
+
+def node_times(events: list[dict[str, Any]], inferences: int) -> list[dict[str, Any]]:
+    """The times of ONNX Runtime's own profile (Chrome's trace format, microseconds) of the last so many inferences."""
+    runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    since = runs[-inferences:][0]
+    nodes: dict[str, dict[str, Any]] = {}
+    for event in sorted(events, key=lambda event: event["ts"]):
+        if event["cat"] == "Node" and event["name"].endswith(_KERNEL) and event["ts"] >= since:
+            name = event["name"][: -len(_KERNEL)]
+            row = nodes.setdefault(name, {"name": name, "kind": event["args"]["op_name"], "mean_ms": 0.0, "calls": 0})
+            row["mean_ms"] += event["dur"] / 1e3 / len(runs[-inferences:])
+            row["calls"] += 1
+    return list(nodes.values())
 
 
 def _dtype(kind: str) -> str:

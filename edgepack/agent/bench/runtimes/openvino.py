@@ -29,6 +29,11 @@ class OpenVino:
         """The devices that it finds beside the CPU."""
         return [f"openvino: {name}" for name in module.Core().available_devices if name != "CPU"]
 
+    @classmethod
+    def open(cls, module: Any, spec: dict[str, Any]) -> OpenVino:
+        """The model, as the spec asks for it."""
+        return cls(module, spec)
+
     def __init__(self, module: Any, spec: dict[str, Any]) -> None:
         options, core = spec["options"], module.Core()
         self._module, self._asked, self._here = module, options["device"], list(core.available_devices)
@@ -39,6 +44,9 @@ class OpenVino:
         if self._device == "CPU":
             # Pinned threads of two processes would share one core and leave the others idle.
             settings.update({"INFERENCE_NUM_THREADS": spec["threads"], "ENABLE_CPU_PINNING": False})
+        if spec["profile"]:
+            settings["PERF_COUNT"] = True
+        self._times: dict[str, dict[str, Any]] = {}
         self._model = core.read_model(spec["model"])
         self._compiled = core.compile_model(self._model, self._device, settings)
         self._request = self._compiled.create_infer_request()
@@ -56,7 +64,10 @@ class OpenVino:
                 if info["layerType"] not in ("Input", "Output"):
                     types.append(_kernel_type(info["runtimePrecision"], info["primitiveType"]))
         notes = [] if self._device == self._asked else [f"not run on {self._asked}: OpenVINO finds {self._here} here"]
-        return execution(self._device, types, notes)
+        told = execution(self._device, types, notes)
+        if self._device == "CPU":  # it also has threads that compile and wait, so those of the process tell nothing
+            told["threads"] = int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+        return told
 
     def signature(self, kind: str) -> list[dict[str, Any]]:
         """Index, name, shape and dtype of all inputs or outputs in the model's order."""
@@ -80,6 +91,23 @@ class OpenVino:
 
     def get(self, detail: dict[str, Any]) -> Any:
         return self._request.get_output_tensor(detail["index"]).data.copy()
+
+    def begin_profile(self) -> None:
+        """Nothing: every inference is timed."""
+
+    def after_each(self) -> None:
+        """Add the last inference's times to the sums; nodes that did not run, because they were fused or folded, are left out."""
+        for one in self._request.get_profiling_info():
+            if one.status == one.Status.EXECUTED:
+                row = self._times.setdefault(
+                    one.node_name, {"name": one.node_name, "kind": one.node_type, "mean_ms": 0.0, "calls": 0}
+                )
+                row["mean_ms"] += one.real_time.total_seconds() * 1e3
+                row["calls"] += 1
+
+    def profile(self, inferences: int) -> list[dict[str, Any]]:
+        """Nodes in the order of execution."""
+        return [dict(row, mean_ms=row["mean_ms"] / inferences) for row in self._times.values()]
 
 
 def _kernel_type(precision: str, kernel: str) -> str:
