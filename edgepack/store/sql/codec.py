@@ -25,9 +25,15 @@ Fields = dict[str, Any]
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
+def to_fields(value: Any) -> Fields:
+    """A record as JSON-able fields."""
+    fields: Fields = _adapter(type(value)).dump_python(value, mode="json")
+    return fields
+
+
 def to_json(value: Any) -> str:
     """A record as canonical JSON; equal records have equal texts."""
-    return canonical_json(_adapter(type(value)).dump_python(value, mode="json"))
+    return canonical_json(to_fields(value))
 
 
 def from_json(kind: type[T], text: str) -> T:
