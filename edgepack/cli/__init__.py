@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
         "report": Entry("edgepack.cli.report:report", "Write benchmark results as one HTML page."),
         "gate": Entry("edgepack.cli.gate:gate", "Decide whether a bundle is worse than a baseline."),
+        "results": Entry("edgepack.cli.results:results", "List, show, export and delete the results of benchmarks."),
     },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgepack.core.errors import EnvironmentProblem
 
@@ -27,12 +27,19 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises EnvironmentProblem when the disk is full or the folder can't be written.
     """
+    with stream_atomic(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def stream_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes are the file's when the block ends well; else the file stays as it was. Raises as `write_atomic` does."""
     with out_of_space_is_clear(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)

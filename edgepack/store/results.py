@@ -34,8 +34,8 @@ _LATEST = re.compile(r"latest(?:~(\d+))?")
 class Where:
     """Which runs: those that fit every field that is given.
 
-    `device` is a name, or a transport and a name ('ssh:pi5'); `model_sha256` may be the first digits; `since` is a date or time (ISO 8601, UTC
-    unless it says otherwise).
+    `device` is a name, or a transport and a name ('ssh:pi5'); `model_sha256` and `key` (a run's) may be the first digits; `since` is a date or
+    time (ISO 8601, UTC unless it says otherwise).
     """
 
     bench: str | None = None
@@ -49,6 +49,7 @@ class Where:
     suite: str | None = None
     status: Status | None = None
     since: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

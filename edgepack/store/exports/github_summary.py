@@ -65,7 +65,7 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if value >= 10_000 else f"{value:#.4g}".rstrip(".")
 
 
 def _uncounted(kept: list[Kept]) -> list[str]:

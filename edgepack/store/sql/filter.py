@@ -30,6 +30,8 @@ def conditions_of(where: Where) -> list[ColumnElement[bool]]:
         found.append(t.device.in_(select(d.id).where(named)))
     if subject := _subject_conditions(where):
         found.append(t.subject.in_(select(schema.subjects.c.id).where(*subject)))
+    if where.key is not None:
+        found.append(t.key.startswith(where.key, autoescape=True))
     if where.since is not None:
         found.append(t.started_at >= _moment(where.since))
     return found

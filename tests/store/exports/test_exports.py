@@ -219,7 +219,7 @@ def test_the_job_summary_is_a_table_that_markdown_renders(exported: Export, full
     assert header[-1] == "accuracy (share, higher is better)"
     assert [row[0] for row in rows] == ["digits 1.0.0 bundle", "digits 1.0.0 float"]
     assert all(len(row) == len(header) for row in rows)
-    assert rows[0][2:4] == ["3", "1.026 (1.025 … 1.027)"]
+    assert rows[0][2:4] == ["3", "1.001 (1.000 … 1.002)"]
     items = ["".join(item.itertext()) for item in tree.iter("li")]
     assert any(item.startswith('1 × partial: cut | off <b>&amp; "so" it') for item in items)
     assert "1 × void: it was hot" in items
