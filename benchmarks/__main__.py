@@ -15,6 +15,7 @@ PAGES = {
     "overhead": "the build's own time over that of the libraries it calls",
     "harness": "p50 and memory of the agent against a bare loop around the runtime, EfficientNet-Lite0 int8, interleaved",
     "operator_versions": "the operators that tflite-runtime 2.14 knows, asked of it, against the committed table",
+    "gate": "false alarms and missed slowdowns of `edgepack gate`: real A/A and A/B runs on this machine, and simulated",
     "store": "inserting 10,000 runs, and reading those of 300 devices × 1,000 runs: time and memory",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }

@@ -120,7 +120,7 @@ def raise_unless_passed(result: GateResult) -> None:
     listed = ", ".join(which)
     if result.verdict is Verdict.FAIL:
         raise CheckFailed(
-            f"{result.bundle}: worse than {result.baseline} by more than its tolerance: {listed}; 'edgepack bench --profile' shows where time goes"
+            f"{result.bundle}: worse than {result.baseline} by more than its tolerance: {listed}; make it leaner, or allow more with --tolerance"
         )
     raise Inconclusive(
         f"{result.bundle}: not decided against {result.baseline}: {listed}; the lines above say what would decide"

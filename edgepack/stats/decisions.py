@@ -66,7 +66,7 @@ class Looks:
     Looking twice at 2.5 % would err in up to 4 %. O'Brien and Fleming's bounds (Biometrics 35 (1979) 549–556) spend little at the first look, so the last one is
     nearly as strong as a single look: 0.26 % and 2.40 % for halves (Jennison & Turnbull, Group Sequential Methods, 2000, table 2.3), here solved for
     any first ÷ total. The defaults are even, so that as many rounds begin with A as with B. Simulated, a model that is slower by exactly
-    the tolerance FAILs in 2 to 4 % and PASSes in 2 to 4 %, an equal one FAILs in ≤ 0.2 %, whatever the noise (`benchmarks gate` prints it).
+    the tolerance FAILs in 2 to 4 % and PASSes in 2 to 4 %, an equal one FAILs in ≤ 0.2 %, whatever the noise (`python -m benchmarks gate` prints it).
     """
 
     first: int = 8

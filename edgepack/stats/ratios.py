@@ -37,7 +37,7 @@ def ratio_of_paired_medians(
     Run i of a and run i of b belong to the same round of an interleaved benchmark, so what slows both (another
     process, heat) leaves their ratio alone. The interval is the percentile bootstrap over pairs (Efron & Tibshirani,
     An Introduction to the Bootstrap, 1993, §13.3) with a fixed seed; whole runs are resampled, never single iterations.
-    Simulated coverage: 92 to 95 % with 5, 6 and from 8 pairs on, but 88 % with 7 (`benchmarks gate` prints it).
+    Simulated coverage: 92 to 97 % with 5, 6 and from 8 pairs on, but 88 % with 7 (`python -m benchmarks gate` prints it).
     Raises ValueError for unequal lengths, no pairs or values that are not positive.
     """
     ratios = paired_ratios(a_medians, b_medians)
