@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgepack.records import AgentReport, RunRecord, RunSummary
-from edgepack.report.rows import Row, RowKeys
+from edgepack.report.groups import RowKeys
+from edgepack.report.rows import Row
 
 POINTS_MAX = 400
 RUNS_MAX = 20

@@ -15,7 +15,7 @@ from edgepack.report.material import Material
 from edgepack.report.memory import MemoryPanel, memories
 from edgepack.report.panels import place_of
 from edgepack.report.profile import Profile, profiles
-from edgepack.report.rows import Row, Rows, rows_of, title_of
+from edgepack.report.rows import Number, Row, Rows, rows_of, title_of
 from edgepack.report.state import StatePanel, states
 from edgepack.report.tradeoff import TradeoffPanel, tradeoffs
 
@@ -136,8 +136,15 @@ def _how(rows: Sequence[Row], details: Sequence[Detail]) -> tuple[HowMeasured, .
 def _row_dict(row: Row) -> dict[str, Any]:
     left_out = ("run_values", "numbers")
     content = {name: _plain(getattr(row, name)) for name in row.__dataclass_fields__ if name not in left_out}
-    numbers = {name: _plain(number) for name, number in row.numbers.items()}
+    numbers = {name: _number_dict(number) for name, number in row.numbers.items()}
     return {**content, "title": title_of(row.subject), "metric": row.metric, "numbers": numbers}
+
+
+def _number_dict(number: Number) -> dict[str, Any]:
+    """With why there is no value, or with what belongs to one."""
+    if number.value is None:
+        return {"value": None, "why_none": number.why_none}
+    return {name: value for name, value in _plain(number).items() if name != "why_none"}
 
 
 def _plain(value: Any) -> Any:

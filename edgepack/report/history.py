@@ -9,12 +9,13 @@ from typing import Any
 
 from edgepack.core.digest import canonical_json
 from edgepack.records import METRICS, RunSummary
+from edgepack.report.groups import KINDS, is_profile, kind_of
 from edgepack.report.panels import Place
-from edgepack.report.rows import KINDS, LARGEST, is_profile, kind_of
+from edgepack.report.rows import LARGEST
 from edgepack.stats import Interval, mean_ci
 
-POINTS_MAX = 60
-LINES_MAX = 24
+POINTS_MAX = 40
+LINES_MAX = 12
 _BESIDE_TIME = ("model_memory_bytes", "size_bytes", "accuracy")
 
 
@@ -56,6 +57,11 @@ class HistoryPanel:
     metric: str
     unit: str
     lines: tuple[HistoryLine, ...]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether no line ever changed: said in words rather than drawn."""
+        return all(len({moment.value for moment in line.moments}) == 1 for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +111,7 @@ def _line(key: _Key, benches: dict[str, list[RunSummary]], metric: str) -> Histo
     having = [[run for run in runs if metric in run.metrics] for runs in ordered]
     whole = [runs for runs in having if runs]
     shown = whole[-POINTS_MAX:]
-    before = [whole[-POINTS_MAX - 1] if len(whole) > POINTS_MAX else None, *shown[:-1]]
+    before = [whole[-POINTS_MAX - 1] if len(whole) > POINTS_MAX else None, *shown[:-1]][: len(shown)]
     moments = tuple(_moment(runs, metric, last) for runs, last in zip(shown, before, strict=True))
     return HistoryLine(
         label=label,

@@ -21,10 +21,11 @@ from edgepack.report.draw.lines import history_figure, memory_figure, trace_figu
 from edgepack.report.draw.scatter import scatter_figure
 from edgepack.report.draw.style import Style, Styles, shared_title
 from edgepack.report.figures import Figures, figures_of
+from edgepack.report.groups import KINDS
 from edgepack.report.material import Given
 from edgepack.report.memory import STAGES
 from edgepack.report.panels import NOTE
-from edgepack.report.rows import KINDS, Row, title_of
+from edgepack.report.rows import Row, title_of
 from edgepack.report.state import PHASES
 from edgepack.stats import Interval
 
@@ -97,6 +98,8 @@ def _pictures(figures: Figures, styles: Styles) -> dict[str, Any]:
     by_id = {row.id: styles.of(row) for row in (*figures.rows.rows, *figures.rows.profiled)}
     history = []
     for panel in figures.history.panels:
+        if panel.is_flat:
+            continue
         chosen = [_style_of_line(one.bundle, one.label, figures, styles) for one in panel.lines]
         history.append((panel, history_figure(panel, chosen), chosen))
     return {

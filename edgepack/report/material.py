@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgepack.core.errors import UsageError
 from edgepack.records import RunRecord, RunSummary
-from edgepack.report.rows import Row, is_profile
+from edgepack.report.groups import is_profile
+from edgepack.report.rows import Row
 from edgepack.store.results import ResultStore, Where
 
 _SCHEMA = "edgepack.bench/"

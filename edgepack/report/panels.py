@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgepack.records import DeviceName
-from edgepack.report.rows import Kind, Row
+from edgepack.report.groups import Kind
+from edgepack.report.rows import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,21 +5,16 @@ A row is read from summaries alone, in one pass, so that hundreds of thousands o
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-from edgepack.core.digest import canonical_json
 from edgepack.records import METRICS, Conditions, DeviceName, Environment, RunSummary, Subject
+from edgepack.report.groups import KINDS, Group, Groups, Kind, groups_of, is_profile
 from edgepack.stats import Interval, binomial_ci, mean_ci
 
-Kind = Literal["device", "emulated", "instructions"]
-KINDS: Mapping[Kind, str] = {
-    "device": "latency_p50_ms",
-    "emulated": "emulated_p50_ms",
-    "instructions": "guest_instructions",
-}
 # How the runs of a row become one number; every other metric is the median over its runs.
 LARGEST = ("peak_memory_bytes",)
 SAME = ("size_bytes", "accuracy")
@@ -99,107 +94,19 @@ class Rows:
     excluded_reasons: tuple[tuple[str, str, int], ...]
 
 
-@dataclass(slots=True)
-class _Group:
-    first: RunSummary
-    environment: Environment
-    values: dict[str, list[float]] = field(default_factory=dict)
-    benches: dict[str, None] = field(default_factory=dict)
-    started: list[str] = field(default_factory=list)
-    accuracy_samples: int | None = None
-
-    def add(self, run: RunSummary) -> None:
-        for name, value in run.metrics.items():
-            self.values.setdefault(name, []).append(value)
-        self.benches[run.bench] = None
-        self.started.append(run.started_at)
-        if run.accuracy_samples is not None:
-            self.accuracy_samples = run.accuracy_samples
-
-
-def kind_of(environment: Environment) -> Kind:
-    """Whether a device's samples are its time, an emulator's time, or instructions."""
-    if environment.clock == "guest_instructions":
-        return "instructions"
-    return "emulated" if environment.emulated else "device"
-
-
-class RowKeys:
-    """Names what a run must share with another to stand in one row; remembers what it has spelled out before."""
-
-    def __init__(self, *, by_bench: bool) -> None:
-        self._by_bench = by_bench
-        self._spelled: dict[tuple[Any, ...], str] = {}
-
-    def of(self, run: RunSummary) -> tuple[Any, ...]:
-        """The key of a complete run."""
-        environment = run.environment
-        assert environment is not None, "a complete run has a report"
-        machine = (environment.runtime_version, environment.clock, environment.emulated)
-        return (*self.place(run), *machine, run.bench if self._by_bench else None)
-
-    def place(self, run: RunSummary) -> tuple[Any, ...]:
-        """The part of the key that a run has which was cut off, too."""
-        subject, conditions = run.subject, run.conditions
-        return (
-            run.device.transport,
-            run.device.name,
-            subject.label,
-            subject.model_sha256,
-            subject.runtime,
-            subject.target,
-            subject.bundle,
-            self._spell(subject.runtime_options),
-            conditions.suite,
-            conditions.threads,
-            conditions.affinity,
-            conditions.inputs_sha256,
-            self._spell(conditions.protocol),
-        )
-
-    def _spell(self, value: Mapping[str, Any]) -> str:
-        items = tuple(value.items())
-        try:
-            spelled = self._spelled.get(items)
-        except TypeError:  # it holds a list or another mapping
-            return canonical_json(value)
-        if spelled is None:
-            spelled = self._spelled[items] = canonical_json(value)
-        return spelled
-
-
 def rows_of(runs: Iterable[RunSummary], *, by_bench: bool = False) -> Rows:
     """Runs as rows, by device, then label; partial, void and failed runs apart."""
-    keys = RowKeys(by_bench=by_bench)
-    groups: dict[tuple[Any, ...], _Group] = {}
-    out: list[RunSummary] = []
-    out_by_place: dict[tuple[Any, ...], int] = {}
-    for run in runs:
-        if run.status != "complete" or run.environment is None or not run.metrics:
-            out.append(run)
-            place = keys.place(run)
-            out_by_place[place] = out_by_place.get(place, 0) + 1
-            continue
-        key = keys.of(run)
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = _Group(first=run, environment=run.environment)
-        group.add(run)
-    ordered = sorted(groups.values(), key=_order)
+    found = groups_of(runs, by_bench=by_bench)
+    ordered = sorted(found.groups, key=_order)
     timed = [group for group in ordered if not is_profile(group.first.conditions)]
     profiled = [group for group in ordered if is_profile(group.first.conditions)]
     return Rows(
-        rows=tuple(_row(f"r{n}", group, keys, out_by_place, by_bench) for n, group in enumerate(timed)),
-        profiled=tuple(_row(f"p{n}", group, keys, out_by_place, by_bench) for n, group in enumerate(profiled)),
-        excluded=_excluded(out),
-        excluded_total=len(out),
-        excluded_reasons=_reasons(out),
+        rows=tuple(_row(f"r{n}", group, found, by_bench) for n, group in enumerate(timed)),
+        profiled=tuple(_row(f"p{n}", group, found, by_bench) for n, group in enumerate(profiled)),
+        excluded=_excluded(found.out),
+        excluded_total=len(found.out),
+        excluded_reasons=_reasons(found.out),
     )
-
-
-def is_profile(conditions: Conditions) -> bool:
-    """Whether runs under these conditions timed every operator (`edgepack bench --profile`)."""
-    return conditions.suite == "profile" or bool(conditions.protocol.get("profile"))
 
 
 def title_of(subject: Subject) -> str:
@@ -211,44 +118,47 @@ def title_of(subject: Subject) -> str:
     return " ".join(part for part in (subject.bundle, subject.version, subject.label) if part)
 
 
-def _order(group: _Group) -> tuple[Any, ...]:
+def _order(group: Group) -> tuple[Any, ...]:
     run = group.first
-    kind = list(KINDS).index(kind_of(group.environment))
+    kind = list(KINDS).index(group.kind)
     subject = run.subject
-    return kind, run.device.name, subject.bundle or "", subject.label, subject.target or "", group.started[0], run.bench
+    began = min(one.started_at for one in group.runs)
+    return kind, _natural(run.device.name), subject.bundle or "", subject.label, subject.target or "", began, run.bench
 
 
-def _row(
-    identity: str, group: _Group, keys: RowKeys, out_by_place: Mapping[tuple[Any, ...], int], by_bench: bool
-) -> Row:
-    run, environment = group.first, group.environment
-    kind = kind_of(environment)
-    values = group.values[KINDS[kind]]
+def _natural(name: str) -> list[tuple[int, str]]:
+    """So that device2 comes before device10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def _row(identity: str, group: Group, found: Groups, by_bench: bool) -> Row:
+    run = group.first
+    last = max(group.runs, key=lambda one: one.started_at)
     return Row(
         id=identity,
-        kind=kind,
+        kind=group.kind,
         device=run.device,
         subject=run.subject,
         conditions=run.conditions,
-        environment=environment,
+        environment=group.environment,
         bench=run.bench if by_bench else None,
-        benches=len(group.benches),
-        latest_bench=next(reversed(group.benches)),
-        runs=len(group.started),
-        excluded=out_by_place.get(keys.place(run), 0),
-        first_at=min(group.started),
-        last_at=max(group.started),
+        benches=len({one.bench for one in group.runs}),
+        latest_bench=last.bench,
+        runs=len(group.runs),
+        excluded=found.out_by_place.get(found.keys.place(run), 0),
+        first_at=min(one.started_at for one in group.runs),
+        last_at=last.started_at,
         numbers={name: _number(name, group) for name in METRICS},
-        accuracy_samples=group.accuracy_samples,
-        run_values=tuple(values),
+        accuracy_samples=next((n for one in group.runs if (n := one.accuracy_samples) is not None), None),
+        run_values=tuple(group.values(KINDS[group.kind])),
     )
 
 
-def _number(name: str, group: _Group) -> Number:
-    values = group.values.get(name)
+def _number(name: str, group: Group) -> Number:
+    values = group.values(name)
     if not values:
-        return Number(value=None, why_none=_why_none(name, kind_of(group.environment)))
-    if name == "latency_p99_ms" and len(values) < len(group.started):
+        return Number(value=None, why_none=_why_none(name, group.kind))
+    if name == "latency_p99_ms" and len(values) < len(group.runs):
         return Number(value=None, why_none="not every run has the 662 samples that a p99 needs")
     low, high = min(values), max(values)
     if name in SAME:
@@ -259,9 +169,9 @@ def _number(name: str, group: _Group) -> Number:
     return Number(value=value, ci95=ci95, low=low, high=high, runs=len(values))
 
 
-def _share_ci(name: str, value: float, group: _Group) -> Interval | None:
+def _share_ci(name: str, value: float, group: Group) -> Interval | None:
     """Wilson's interval, where the value is a share of so many samples."""
-    n = group.accuracy_samples
+    n = next((run.accuracy_samples for run in reversed(group.runs) if "accuracy" in run.metrics), None)
     if name != "accuracy" or not n or not 0 <= value <= 1 or abs(value * n - round(value * n)) > 1e-6 * n:
         return None
     return binomial_ci(round(value * n), n)

@@ -9,10 +9,10 @@ NONE = "–"
 
 
 def digits(value: float, count: int = 3) -> str:
-    """A number with so many significant digits, thousands apart by a thin space; powers of ten only where it is tiny or huge.
+    r"""A number with so many significant digits, thousands apart by a thin space; powers of ten only where it is tiny or huge.
 
     >>> digits(12.345), digits(1234567.0), digits(0.000012)
-    ('12.3', '1 234 567', '1.2e-05')
+    ('12.3', '1\u202f234\u202f567', '1.2e-05')
     """
     if value == 0:
         return "0"
@@ -25,7 +25,7 @@ def digits(value: float, count: int = 3) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes with three significant digits.
+    r"""Bytes with three significant digits.
 
     >>> size(1234567)
     '1.23\u202fMB'
@@ -50,12 +50,17 @@ def number(value: float | None, unit: str) -> str:
 
 
 def interval(low: float, high: float, unit: str) -> str:
-    """Both ends, the unit once."""
+    r"""Both ends, the unit once, with as many digits as tell the ends apart.
+
+    >>> interval(4.9997, 5.0003, "ms")
+    '4.9997 … 5.0003\u202fms'
+    """
     if unit == "share":
         return f"{100 * low:.2f} … {100 * high:.2f}\u202f%"
     if unit == "bytes":
         return f"{size(low)} … {size(high)}"
-    return f"{digits(low)} … {digits(high)}\u202f{unit}".rstrip("\u202f")
+    count = next((count for count in range(3, 9) if digits(low, count) != digits(high, count)), 3)
+    return f"{digits(low, count)} … {digits(high, count)}\u202f{unit}".rstrip("\u202f")
 
 
 def when(moment: str) -> str:

@@ -7,6 +7,7 @@ descriptor 3 and writes them to descriptor 4.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -113,12 +114,21 @@ class Page:
             self.complaints.append(json.dumps(parameters["args"]))
 
 
+def _pipe() -> tuple[int, int]:
+    """A pipe's ends, away from descriptors 3 and 4, which Chromium's take."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved[0], moved[1]
+
+
 @contextmanager
 def browser() -> Iterator[Page]:
     """A browser with a profile of its own; both are gone afterwards."""
     assert PROGRAM is not None, "no Chromium here"
-    to_browser, write = os.pipe()
-    read, from_browser = os.pipe()
+    to_browser, write = _pipe()
+    read, from_browser = _pipe()
     with tempfile.TemporaryDirectory(prefix="edgepack-chromium-", ignore_cleanup_errors=True) as profile:
         arguments = [
             PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
