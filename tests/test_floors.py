@@ -41,6 +41,8 @@ OPEN_FILES = {
     "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",
     "devices.adb_client": "the adb program, for the transport and for the list of devices",
     "devices.inventory": "a team's devices by name: what a transport must know of its device",
+    "devices.known": "which devices there are to name, for the command line",
+    "devices.probe": "what a device is and has, by any transport",
     "devices.leftovers": "whose a private folder on a device is, for every transport to another machine",
     "devices.shell": "what is asked of a device's shell, for every transport to another machine",
     "devices.address": "the device of an address or of a team's name: a gate and a bench open it",

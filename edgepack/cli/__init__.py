@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Around it": {
         "targets": Entry("edgepack.cli.targets:targets", "List the kinds of device, or show one."),
+        "devices": Entry("edgepack.cli.devices:devices", "List the devices that --device can name, or describe one."),
         "doctor": Entry("edgepack.cli.doctor:doctor", "Check whether this machine has what a build needs."),
         "cache": Entry("edgepack.cli.cache:cache", "Show or prune the finished stages of builds."),
         "schema": Entry("edgepack.cli.schema:schema", "Print a JSON Schema: recipe, manifest or target."),

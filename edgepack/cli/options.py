@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,45 @@ def complete_recipe(_ctx: click.Context, _parameter: click.Parameter, incomplete
     found = sorted(place.glob("*")) if place.is_dir() else []
     names = [f"{path}/" if path.is_dir() else str(path) for path in found if path.is_dir() or path.suffix == ".toml"]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def complete_device(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of devices.toml that begin so, and the beginnings of addresses; adb is asked only for its own, for it starts a server."""
+    from edgepack.core.errors import EdgepackError
+
+    names = ["local", "ssh://", "adb://", "labgrid://"]
+    with contextlib.suppress(EdgepackError):  # a list with a mistake in it: the command itself says so
+        from edgepack.devices.inventory import load_inventory
+
+        names += load_inventory()
+        if incomplete.startswith("adb:"):
+            from edgepack.devices.adb_client import adb_devices
+
+            names += [f"adb://{device.serial}" for device in adb_devices()]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def device_option(function: F) -> F:
+    """--device: where to measure."""
+    return click.option(
+        "--device",
+        default="local",
+        show_default=True,
+        metavar="DEVICE",
+        shell_complete=complete_device,
+        help="local, ssh://[user@]host[:port], adb://SERIAL, labgrid://PLACE, or a name from devices.toml.",
+    )(function)
+
+
+def inventory_option(function: F) -> F:
+    """--devices: which list of devices counts."""
+    return click.option(
+        "--devices",
+        "inventory",
+        type=FILE,
+        metavar="FILE",
+        help="The list of devices.  [default: $EDGEPACK_DEVICES, or devices.toml here or in your config folder]",
+    )(function)
 
 
 def bundle_argument(function: F) -> F:

@@ -20,16 +20,15 @@ from edgepack.core.files import out_of_space_is_clear
 from edgepack.devices import leftovers, shell
 from edgepack.devices.adb_client import adb_devices, call, last_line, stream, usable_serial
 from edgepack.devices.inventory import Device
-from edgepack.devices.protocol import CompletedRun, DeviceLost
+from edgepack.devices.protocol import DROPPED_VARIABLES, ONE_THREAD, CompletedRun, DeviceLost, RunTimeout
 from edgepack.records import DeviceName
 
 # /data/local/tmp is where Android's shell user may write and run programs; other systems with adbd may have none.
 _PLACES = ("/data/local/tmp", "/tmp")
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-_UNSET = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
 _ANSWER_S = 15.0  # a shell on a loaded emulator takes 3 s
 _REAPPEARS_S = 6.0  # adb's server connects a network device again by itself
 _NO_ANSWER = "it no longer answers: it is frozen or switched off, or its network is gone"
+_NOT_EXECUTABLE = 126  # POSIX: found, but not executable
 _SLOWEST_COPY_BYTES_PER_S = 200_000
 
 
@@ -67,17 +66,15 @@ class AdbTransport:
         command = shell.run_watched(
             [self._python() if argv[0] == "python" else argv[0], *argv[1:]],
             folder=self._folder,
-            environment=_ONE_THREAD | self._python_path() | dict(environment or {}),
-            unset=_UNSET,
+            environment=ONE_THREAD | self._python_path() | dict(environment or {}),
+            unset=DROPPED_VARIABLES,
             word=word,
             limit_s=timeout_s,
         )
         streamed = stream(self._serial, command, timeout_s=timeout_s, answers=self._answers)
         if streamed.end == "late":
             self._kill_running(streamed.stdout)
-            late = TimeoutError(f"'{' '.join(argv)}' did not end within {timeout_s:g} s")
-            late.stdout = streamed.stdout  # type: ignore[attr-defined]  # Transport.run promises it
-            raise late
+            raise RunTimeout(f"'{' '.join(argv)}' did not end within {timeout_s:g} s", stdout=streamed.stdout)
         if streamed.end == "silent":
             raise DeviceLost(f"{self._address}: {_NO_ANSWER}", stdout=streamed.stdout)
         written, ending = shell.ending_of(streamed.stderr, word)
@@ -88,7 +85,11 @@ class AdbTransport:
                 f"{self._address}: its folder {self._folder} is gone: did it restart?", stdout=streamed.stdout
             )
         if ending.trouble == shell.NO_PROGRAM:
-            raise EnvironmentProblem(f"{self._address}: {self._no_program(argv[0])}")
+            raise EnvironmentProblem(f"{self._address}: {argv[0]}: can't be started on it: {self._no_program(argv[0])}")
+        if ending.returncode == _NOT_EXECUTABLE and "Exec format error" in written:
+            raise EnvironmentProblem(
+                f"{self._address}: {argv[0]}: wrong architecture: this program is not for the device's processor; use one that was built for it"
+            )
         return CompletedRun(returncode=ending.returncode, stdout=streamed.stdout, stderr=written)
 
     def get(self, remote: str, local: Path) -> None:
@@ -159,9 +160,9 @@ class AdbTransport:
 
     def _no_program(self, name: str) -> str:
         if name != "python":
-            return f"no program '{name}' on it"
+            return "there is no such program"
         return (
-            f"no Python on it ('{self._python()}'): name one with `python` in devices.toml, "
+            f"there is no Python ('{self._python()}'): name one with `python` in devices.toml, "
             "or measure with LiteRT's benchmark_model (`native_benchmark`, docs/devices.md)"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from edgepack.devices.protocol import Transport
 
 Open = Callable[..., Transport]
 # How each transport is reached in a test; one that isn't listed here has contract tests of its own.
-WAYS = ("local", "ssh", "ssh-arm64")
+WAYS = ("local", "ssh", "ssh-arm64", pytest.param("adb-arm64", marks=pytest.mark.slow))
 _ALIVE = "import sys; from pathlib import Path; p = Path(f'/proc/{sys.argv[1]}/stat'); print(p.exists() and p.read_text().rpartition(')')[2].split()[0] != 'Z')"
 _START_A_CHILD = "sleep 600 & echo $! > pid.part && mv pid.part pid; echo started; wait"
 
@@ -36,6 +37,10 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
         arm: ArmDevice = request.getfixturevalue("arm_device")
         patch.setenv("EDGEPACK_SSH_CONFIG", str(arm.ssh_config))
         address = "ssh://arm-device"
+    elif request.param == "adb-arm64":
+        if shutil.which("adb") is None:
+            pytest.skip("adb isn't installed (Debian: apt install adb)")
+        address = f"adb://{request.getfixturevalue('arm_device').adb_address}"
     with ExitStack() as stack, patch.context():
 
         def open_it(**entry: Any) -> Transport:

@@ -62,7 +62,7 @@ def test_a_command_tells_how_it_ended_and_what_it_wrote_where(serial: str) -> No
     with AdbTransport(serial) as device:
         ended = device.run(["sh", "-c", "printf 'out $X'; echo err >&2; exit 7"], timeout_s=60)
         killed = device.run(["sh", "-c", "kill -9 $$"], timeout_s=60)
-        with pytest.raises(EnvironmentProblem, match="no program 'nosuch' on it"):
+        with pytest.raises(EnvironmentProblem, match="nosuch: can't be started on it: there is no such program"):
             device.run(["nosuch"], timeout_s=60)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "out $X", "err\n")
@@ -86,7 +86,7 @@ def test_a_device_without_python_is_told(serial: str) -> None:
 
     with (
         AdbTransport(serial, device=known) as device,
-        pytest.raises(EnvironmentProblem, match=r"no Python on it \('python9'\).*native_benchmark"),
+        pytest.raises(EnvironmentProblem, match=r"there is no Python \('python9'\).*native_benchmark"),
     ):
         device.run(["python", "-c", ""], timeout_s=60)
 
