@@ -20,7 +20,12 @@ from edgepack.devices.protocol import Transport
 
 Open = Callable[..., Transport]
 # How each transport is reached in a test; one that isn't listed here has contract tests of its own.
-WAYS = ("local", "ssh", "ssh-arm64", pytest.param("adb-arm64", marks=pytest.mark.slow))
+WAYS = (
+    "local",
+    "ssh",
+    pytest.param("ssh-arm64", marks=pytest.mark.slow),
+    pytest.param("adb-arm64", marks=pytest.mark.slow),
+)
 _ALIVE = "import sys; from pathlib import Path; p = Path(f'/proc/{sys.argv[1]}/stat'); print(p.exists() and p.read_text().rpartition(')')[2].split()[0] != 'Z')"
 _START_A_CHILD = "sleep 600 & echo $! > pid.part && mv pid.part pid; echo started; wait"
 

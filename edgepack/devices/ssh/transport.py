@@ -24,6 +24,7 @@ _PLACE = re.compile(
     r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^-@:/\s][^@:/\s]*))(?::(?P<port>\d{1,5}))?/?"
 )
 _KILL_LIMIT_S = 15.0
+_LOOK_AGAIN_S = 1.0
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _STOPPED = {"T", "t"}
 
@@ -42,13 +43,19 @@ class _Written:
 
 
 class SshTransport:
-    """A Transport over one connection. A device that is silent for `lost_after_s` is lost.
+    """A Transport over one connection. A device that is silent for `lost_after_s` is lost; to say what happened, it is looked for again for `look_s`.
 
     After DeviceLost the transport stays lost: the device removes the private folder on its own; open another one to go on.
     """
 
     def __init__(
-        self, place: str, *, device: Device | None = None, lost_after_s: float = 30.0, connect_s: float = 15.0
+        self,
+        place: str,
+        *,
+        device: Device | None = None,
+        lost_after_s: float = 30.0,
+        connect_s: float = 15.0,
+        look_s: float = 60.0,
     ) -> None:
         found = _PLACE.fullmatch(place)
         if found is None:
@@ -64,6 +71,7 @@ class SshTransport:
         )
         path = device.python_path if device else ()
         self._added = ONE_THREAD | ({"PYTHONPATH": ":".join(path)} if path else {})
+        self._look_s = look_s
         self._lost: DeviceLost | None = None
         self._copies = 0
         self._link = Link(self._place)
@@ -171,10 +179,16 @@ class SshTransport:
         """Look at the device once more, for a bounded time: did it restart? That connection also removes what was left behind."""
         before = self._link.hello["boot_id"]
         self._link.abandon()
-        try:
-            again = Link(self._place)
-        except EnvironmentProblem as exc:
-            return f"{lost}; now it can't be reached: {str(exc).removeprefix(self._place.address + ': ')}"
+        deadline = time.monotonic() + self._look_s
+        while True:
+            try:
+                again = Link(self._place)
+                break
+            except EnvironmentProblem as exc:
+                if time.monotonic() > deadline:
+                    reason = str(exc).removeprefix(f"{self._place.address}: ")
+                    return f"{lost}; {self._look_s:g} s later it still can't be reached: {reason}"
+            time.sleep(_LOOK_AGAIN_S)
         again.end()
         if before is not None and again.hello["boot_id"] != before:
             return f"{lost}: it restarted, and answers again"
