@@ -12,6 +12,7 @@ TRANSPORTS: Registry[Callable[..., Transport]] = Registry(
     "transport",
     {
         "adb": "edgepack.devices.adb:AdbTransport",
+        "labgrid": "edgepack.devices.labgrid:LabgridTransport",
         "local": "edgepack.devices.local:LocalTransport",
         "ssh": "edgepack.devices.ssh.transport:SshTransport",
     },
