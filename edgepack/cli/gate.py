@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.compare import share_of
-from edgepack.cli.options import FILE, bundle_argument, json_option
+from edgepack.cli.options import FILE, bundle_argument, complete_suite, json_option
 from edgepack.core.errors import CheckFailed, Inconclusive
 
 if TYPE_CHECKING:
     from edgepack.gate import GateResult
+    from edgepack.records import RunRecord
+    from edgepack.store.results import ResultStore
 
 _COUNT = click.IntRange(min=1)
 
@@ -37,19 +39,44 @@ def _tolerances(_ctx: click.Context, _parameter: click.Parameter, values: tuple[
     metavar="PERCENT",
     help="One for all metrics, or one each in their order.  [default: 3%; sizes and instructions 1%; memory 5%]",
 )
-@click.option("--max-drop-points", type=click.FloatRange(min=0), metavar="POINTS", help="Judge accuracy, too.")
+@click.option(
+    "--max-drop-points",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Judge accuracy, too; needs --accuracy.",
+)
+@click.option(
+    "--accuracy",
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="Run the evaluation samples of this recipe on the device.",
+)
 @click.option(
     "--device",
     "devices",
     multiple=True,
     default=("local",),
     show_default=True,
-    metavar="ADDRESS",
-    help="Where to measure; repeat it.",
+    metavar="DEVICE",
+    help="Where to measure: as for bench; repeat it for several.",
+)
+@click.option(
+    "--devices",
+    "inventory",
+    type=FILE,
+    metavar="FILE",
+    help="The inventory of devices.  [default: devices.toml here, or the user's]",
+)
+@click.option(
+    "--suite",
+    metavar="SUITE",
+    shell_complete=complete_suite,
+    help="How each process measures: quick, standard, mlperf, or a TOML file.  [default: quick]",
 )
 @click.option("--pairs", type=_COUNT, metavar="N", help="Pairs of runs before the first look.  [default: 8]")
 @click.option("--max-pairs", type=_COUNT, metavar="N", help="Pairs after the one extension.  [default: 1.75 × --pairs]")
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of the runtime.  [default: 1]")
+@click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--summary", type=FILE, metavar="FILE", help="Append the result as markdown, as to $GITHUB_STEP_SUMMARY.")
 @json_option
 def gate(
@@ -59,10 +86,14 @@ def gate(
     metrics: tuple[str, ...],
     tolerances: tuple[float, ...],
     max_drop_points: float | None,
+    accuracy: Path | None,
     devices: tuple[str, ...],
+    inventory: Path | None,
+    suite: str | None,
     pairs: int | None,
     max_pairs: int | None,
     threads: int | None,
+    no_store: bool,
     summary: Path | None,
     as_json: bool,
 ) -> None:
@@ -77,17 +108,28 @@ def gate(
       edgepack gate new.edgepack --baseline old.edgepack
       edgepack gate new.edgepack --baseline old.edgepack --metric latency_p50_ms --metric size_bytes --tolerance 5% --tolerance 0%
       edgepack gate new.edgepack --baseline latest --metric guest_instructions --tolerance 1%
+      edgepack gate new.edgepack --baseline old.edgepack --device pi5 --device pixel --max-drop-points 0.5 --accuracy .
       edgepack gate new.edgepack --baseline old.edgepack --summary "$GITHUB_STEP_SUMMARY"
     """
+    from contextlib import ExitStack
+
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
+    from edgepack.gate import Asking, limits_of, markdown
     from edgepack.gate import gate as judge_bundle
-    from edgepack.gate import limits_of, markdown
+    from edgepack.store.results import open_store
 
     limits = limits_of(metrics, tolerances, max_drop_points=max_drop_points, pairs=pairs, max_pairs=max_pairs)
-    with shown_progress(quiet=as_json) as progress:
+    with ExitStack() as stack:
+        store = None if no_store else stack.enter_context(open_store())
+        asking = Asking(
+            progress=stack.enter_context(shown_progress(quiet=as_json)),
+            inventory=inventory,
+            accuracy=accuracy,
+            keep=None if store is None else lambda run: _keep(store, run),
+        )
         result = judge_bundle(
-            bundle, baseline=baseline, limits=limits, devices=devices, threads=threads, progress=progress
+            bundle, baseline=baseline, limits=limits, devices=devices, asking=asking, suite=suite, threads=threads
         )
     if summary is not None:
         with summary.open("a", encoding="utf-8") as file:
@@ -95,17 +137,23 @@ def gate(
     if as_json:
         echo_json(result.as_dict())
     else:
-        _show(result)
+        _show(result, kept=store is not None)
     raise_unless_passed(result)
 
 
-def _show(result: GateResult) -> None:
+def _keep(store: ResultStore, run: RunRecord) -> None:
+    store.add([run])
+
+
+def _show(result: GateResult, *, kept: bool) -> None:
     from edgepack.cli.compare import effects_table
     from edgepack.cli.terminal import draw
 
     draw(effects_table(result.effects, a="baseline", b="bundle"))
     for line in result.hints:
         click.secho(f"! {line}", fg="yellow")
+    if kept and result.benches:
+        click.echo(f"kept as {', '.join(name[:12] for name in result.benches)}")
     click.echo(f"gate: {result.verdict}: {result.bundle} against {result.baseline}")
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepack.bench import BenchProtocol
 from edgepack.bundle import read_bundle
 from edgepack.compare import Effect, read_side
 from edgepack.core.errors import UsageError
-from edgepack.core.types import Progress, Silent
-from edgepack.devices.address import open_device
+from edgepack.core.types import Silent
 from edgepack.gate.judge import BASELINE, BUNDLE, GateResult, Measure, Stored, judge
 from edgepack.gate.limits import Limits, limits_of
 from edgepack.gate.markdown import markdown
-from edgepack.gate.measure import measurer, protocol_of
+from edgepack.gate.measure import Asking, measurer, protocol_of
 from edgepack.records import DeviceName
 from edgepack.stats import verdict_of_value
+from edgepack.suites import load_suite
 
-__all__ = ["GateResult", "Limits", "Measure", "gate", "judge", "limits_of", "markdown"]
+__all__ = ["Asking", "GateResult", "Limits", "Measure", "gate", "judge", "limits_of", "markdown"]
 _SUFFIX = ".edgepack"
 _ANYWHERE = DeviceName(transport="none", name="any device")
 
@@ -29,38 +28,37 @@ def gate(
     baseline: str,
     limits: Limits,
     devices: Sequence[str] = ("local",),
+    asking: Asking | None = None,
+    suite: str | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
 ) -> GateResult:
     """Judge a bundle against a baseline: another bundle's file, measured now in turns with it, or a stored bench, for what has no noise.
 
-    Raises UsageError for a question that the baseline can't answer; a FAIL is a result, not an exception.
+    `suite` and `threads` None: 'quick' and its threads, or those of the stored bench. Raises UsageError for a question that the baseline can't
+    answer; a FAIL is a result, not an exception.
     """
-    progress = progress or Silent()
+    asking = asking or Asking(progress=Silent())
+    if limits.max_drop_points is not None and asking.accuracy is None:
+        raise UsageError("--max-drop-points: say whose evaluation samples to run, with --accuracy RECIPE")
     if Path(baseline).suffix == _SUFFIX:
         both = {BASELINE: Path(baseline), BUNDLE: bundle}
         names = _names(both)
         if limits.only_size:
             return _by_size(both, names, limits)
-        protocol = BenchProtocol() if threads is None else BenchProtocol(threads=threads)
-        measure = measurer(both, protocol=protocol, open_device=open_device, progress=progress)
-        return judge(measure, devices=devices, limits=limits, names=names)
+        with measurer(both, protocol=load_suite(suite or "quick", threads=threads), asking=asking) as measure:
+            return judge(measure, devices=devices, limits=limits, names=names)
     if limits.noisy:
         raise UsageError(_not_against_stored(limits.noisy, baseline))
     side = read_side(baseline)
     conditions = side.runs[0].conditions
-    if threads is not None and threads != conditions.threads:
-        raise UsageError(
-            f"--threads {threads}: '{baseline}' ran with {conditions.threads}; leave it out or measure both bundles"
-        )
-    measure = measurer(
-        {BUNDLE: bundle},
-        protocol=protocol_of(conditions),
-        open_device=open_device,
-        progress=progress,
-    )
+    for name, given, was in (("suite", suite, conditions.suite), ("threads", threads, conditions.threads)):
+        if given not in (None, was):
+            raise UsageError(
+                f"--{name} {given}: '{baseline}' ran with {was}; leave it out or give the baseline's bundle"
+            )
     stored = Stored(runs=side.runs, answers=side.answers)
-    return judge(measure, devices=devices, limits=limits, names=(baseline, bundle.name), stored=stored)
+    with measurer({BUNDLE: bundle}, protocol=protocol_of(conditions), asking=asking) as measure:
+        return judge(measure, devices=devices, limits=limits, names=(baseline, bundle.name), stored=stored)
 
 
 def _names(both: dict[str, Path]) -> tuple[str, str]:

@@ -29,13 +29,14 @@ Measure = Callable[[str, int], Sequence[RunRecord]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """What a gate found: one effect a device and metric, the verdict over all, and hints for what it couldn't decide."""
+    """What a gate found: one effect a device and metric, the verdict over all, and hints for what it couldn't decide. `benches` are its runs' ids."""
 
     bundle: str
     baseline: str
     verdict: Verdict
     effects: tuple[Effect, ...]
     hints: tuple[str, ...]
+    benches: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -55,7 +56,7 @@ def judge(
 ) -> GateResult:
     """Judge the runs that `measure(device, rounds)` brings: of 'bundle' and, unless the baseline is stored, of 'baseline' in turns.
 
-    `names` are the baseline's and the bundle's. Each call of `measure` is a bench of its own. A device whose noisy metrics aren't all decided at the
+    `names` are the baseline's and the bundle's. A device whose noisy metrics aren't all decided at the
     first look is measured once more, up to the last look's number of pairs. Raises UsageError where the results may not be compared.
     """
     runs = {device: list(measure(device, limits.rounds)) for device in devices}
@@ -79,6 +80,7 @@ def judge(
         verdict=worst([one.verdict for one in final]),
         effects=final,
         hints=tuple(hint for one in final if (hint := _hint(one))),
+        benches=tuple(dict.fromkeys(record.bench for records in runs.values() for record in records)),
     )
 
 
@@ -119,7 +121,7 @@ def _accuracy(
     if a is None or b is None:
         without = names[0] if a is None else names[1]
         raise UsageError(
-            f"accuracy on {shown_device(device)}: '{without}' has no answers a sample; bench it with accuracy, or leave --max-drop-points out"
+            f"accuracy on {shown_device(device)}: '{without}' has no answers a sample; bench it with --accuracy RECIPE, or leave --max-drop-points out"
         )
     return accuracy_effect(device, a, b, max_drop_points=max_drop_points, confidence=CONFIDENCE)
 

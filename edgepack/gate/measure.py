@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgepack.bench import BenchProtocol, bench
+from edgepack.bench import BenchModel, BenchProtocol, BenchSamples, bench
+from edgepack.bundle import read_bundle
 from edgepack.core.types import Progress
-from edgepack.devices.protocol import Transport
+from edgepack.devices.address import open_device
+from edgepack.gate.judge import BUNDLE, Measure
 from edgepack.opened import bench_model
 from edgepack.records import Conditions, RunRecord
 
-Open = Callable[[str], Transport]
+Keep = Callable[[RunRecord], None]
 
 
-def measurer(
-    bundles: Mapping[str, Path], *, protocol: BenchProtocol, open_device: Open, progress: Progress
-) -> Callable[[str, int], Sequence[RunRecord]]:
-    """A function that measures bundles (by label) on a device for so many rounds; every call is a bench of its own. Reads every bundle first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How a gate measures: devices of `inventory` (devices.toml) may be named, `accuracy` is the recipe whose samples run, too, `keep` gets every run as it ends."""
+
+    progress: Progress
+    inventory: Path | None = None
+    accuracy: Path | None = None
+    keep: Keep | None = None
+
+
+@contextmanager
+def measurer(bundles: Mapping[str, Path], *, protocol: BenchProtocol, asking: Asking) -> Iterator[Measure]:
+    """A function that measures bundles (by label) on a device for so many rounds; a second call for a device goes on with its bench.
+
+    Every bundle is read and checked first, and the samples prepared once for all devices.
+    """
     models = [bench_model(path, label=label) for label, path in bundles.items()]
+    begun: dict[str, tuple[str, int]] = {}
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        samples = _samples(bundles, models, Path(folder), asking)
 
-    def measure(device: str, rounds: int) -> Sequence[RunRecord]:
-        with open_device(device) as transport:
-            return bench(
-                models,
-                device=transport,
-                protocol=replace(protocol, repetitions=rounds),
-                progress=progress,
-                reopen=lambda: open_device(device),
-            ).records
+        def measure(device: str, rounds: int) -> Sequence[RunRecord]:
+            name, done = begun.get(device, (None, 0))
+            reach = partial(open_device, device, inventory=asking.inventory)
+            with reach() as transport:
+                result = bench(
+                    models,
+                    device=transport,
+                    protocol=replace(protocol, repetitions=rounds),
+                    progress=asking.progress,
+                    samples=samples,
+                    keep=asking.keep,
+                    reopen=reach,
+                    bench_id=name,
+                    first_round=done,
+                )
+            begun[device] = (result.bench, done + rounds)
+            return result.records
 
-    return measure
+        yield measure
 
 
 def protocol_of(conditions: Conditions) -> BenchProtocol:
@@ -41,3 +69,15 @@ def protocol_of(conditions: Conditions) -> BenchProtocol:
     given: dict[str, Any] = {name: value for name, value in conditions.protocol.items() if name in known}
     stated = {"suite": conditions.suite, "threads": conditions.threads, "cores": conditions.affinity}
     return BenchProtocol(**{**given, **stated})
+
+
+def _samples(
+    bundles: Mapping[str, Path], models: Sequence[BenchModel], folder: Path, asking: Asking
+) -> BenchSamples | None:
+    if asking.accuracy is None:
+        return None
+    from edgepack.bench.evaluation import evaluation_samples
+
+    opened = {label: read_bundle(path) for label, path in bundles.items()}
+    borders = {label: [item.as_signature() for item in one.manifest.inputs] for label, one in opened.items()}
+    return evaluation_samples(asking.accuracy, opened[BUNDLE], models, borders, folder=folder, progress=asking.progress)

@@ -53,26 +53,52 @@ def bundles(tmp_path: Path, tiny_tflite: Path, heavier_tflite: Path) -> tuple[Pa
     )
 
 
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "results.sqlite"))
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Path:
+    """A suite whose processes last some tenths of a second."""
+    path = tmp_path / "brief.toml"
+    path.write_text("warmup_min_s = 0.0\nwarmup_max_s = 0.1\nduration_min_s = 0.05\n")
+    return path
+
+
 def test_a_slower_model_fails_with_code_8_and_a_summary(
-    run: Callable[..., Result], bundles: tuple[Path, Path, Path], tmp_path: Path
+    run: Callable[..., Result], bundles: tuple[Path, Path, Path], tmp_path: Path, brief: Path
 ) -> None:
-    old, _, slow = bundles
+    old, same, slow = bundles
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
 
-    result = run("gate", slow, "--baseline", old, "--pairs", 5, "--summary", summary, code=8)
+    result = run("gate", slow, "--baseline", old, "--pairs", 5, "--suite", brief, "--summary", summary, code=8)
 
     assert "gate: FAIL: slow.edgepack against old.edgepack" in result.output
     assert "worse than old.edgepack by more than its tolerance: latency_p50_ms on this machine" in result.output
     assert summary.read_text().startswith("before\n### ❌ edgepack gate: FAIL")
+    with open_store() as store:
+        (kept,) = store.benches()
+        assert [one.label for one in kept.subjects] == ["baseline", "bundle"]
+        assert f"kept as {kept.bench[:12]}" in result.output
+
+    # The runs that are kept are a baseline for what has no noise.
+    stored = ("--baseline", "baseline@latest", "--metric", "size_bytes", "--metric", "peak_memory_bytes", "--json")
+    content = json.loads(run("gate", same, *stored).stdout)
+
+    assert content["verdict"] == "PASS"
+    assert [one["count"] for one in content["effects"]] == [3, 3]
 
 
 @pytest.mark.slow
-def test_a_faster_model_passes_as_json(run: Callable[..., Result], bundles: tuple[Path, Path, Path]) -> None:
+def test_a_faster_model_passes_as_json(
+    run: Callable[..., Result], bundles: tuple[Path, Path, Path], brief: Path
+) -> None:
     old, _, slow = bundles
-    metrics = ("--metric", "latency_p50_ms", "--metric", "size_bytes")
+    asked = ("--metric", "latency_p50_ms", "--metric", "size_bytes", "--pairs", 5, "--suite", brief)
 
-    content = json.loads(run("gate", old, "--baseline", slow, *metrics, "--pairs", 5, "--json").stdout)
+    content = json.loads(run("gate", old, "--baseline", slow, *asked, "--json").stdout)
 
     assert content["verdict"] == "PASS"
     assert [one["metric"] for one in content["effects"]] == ["latency_p50_ms", "size_bytes"]
@@ -87,9 +113,8 @@ def test_sizes_alone_are_judged_without_a_run(run: Callable[..., Result], bundle
 
 
 def test_a_latency_against_a_stored_bench_is_refused(
-    run: Callable[..., Result], bundles: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], bundles: tuple[Path, Path, Path]
 ) -> None:
-    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "results.sqlite"))
     with open_store() as store:
         store.add(bench_of({"bundle": [1.0]}))
 
@@ -97,6 +122,12 @@ def test_a_latency_against_a_stored_bench_is_refused(
 
     assert "'latest' is a stored bench" in output
     assert "Give the baseline's bundle file" in output
+
+
+def test_a_drop_of_accuracy_needs_samples(run: Callable[..., Result], bundles: tuple[Path, Path, Path]) -> None:
+    output = run("gate", bundles[1], "--baseline", bundles[0], "--max-drop-points", "0.5", code=2).output
+
+    assert "with --accuracy RECIPE" in output
 
 
 def test_an_undecided_gate_ends_with_code_12() -> None:
