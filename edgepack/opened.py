@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def bench(
     device: str = "local",
     inventory: Path | None = None,
     accuracy: Path | None = None,
+    profile: bool = False,
     work_folder: Path | None = None,
     protocol: BenchProtocol | None = None,
     keep: Callable[[RunRecord], None] | None = None,
@@ -92,6 +94,7 @@ def bench(
             protocol=protocol or BenchProtocol(),
             progress=progress,
             samples=samples,
+            profile=profile,
             keep=keep,
             reopen=reach,
         )
@@ -170,7 +173,15 @@ def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle
         version=manifest.version,
         target=manifest.target,
         bundle_sha256=sha256_file(file),
+        layers={} if label == "float" else _layers(bundle),
     )
+
+
+def _layers(bundle: Bundle) -> dict[str, str]:
+    """The source model's operation for each tensor of the file."""
+    if "reports/tensors.json" not in bundle.names:
+        return {}
+    return {name: str(one["operation"]) for name, one in json.loads(bundle.read("reports/tensors.json")).items()}
 
 
 def _runtime_of(bundle: Bundle) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from edgepack.bench.models import BenchModel
 from edgepack.bench.samples import BenchSamples
@@ -15,7 +15,9 @@ from edgepack.devices.protocol import DeviceLost, Transport
 from edgepack.records import AgentReport
 from edgepack.suites import BenchProtocol
 
+What = Literal["time", "outputs", "profile"]
 OUTPUTS = "outputs.npz"
+_WHATS: tuple[What, ...] = ("time", "outputs", "profile")
 _COOLING_LOOK_S = 2.0
 _TEMPERATURE = "import glob; print(max((int(open(file).read()) / 1e3 for file in glob.glob('/sys/class/thermal/thermal_zone*/temp')), default=''))"
 _WAITS_S = (1.0, 5.0, 15.0, 30.0)
@@ -42,10 +44,10 @@ class Place:
     def can_reopen(self) -> bool:
         return self._reopen is not None
 
-    def ask(self, index: int, *, with_outputs: bool = False) -> AgentReport:
-        """One fresh process for a model; with outputs of all samples in OUTPUTS of the private folder, when asked."""
+    def ask(self, index: int, *, what: What = "time") -> AgentReport:
+        """One fresh process for a model; with outputs of all samples in OUTPUTS of the private folder, or with a profile, when asked."""
         model = self._models[index]
-        spec = self._specs[index, with_outputs]
+        spec = self._specs[index, what]
         return ask(self.device, agent=self._agent, spec=spec, label=model.label, timeout_s=self._protocol.timeout_s)
 
     def cool(self) -> None:
@@ -95,11 +97,11 @@ class Place:
             for model in self._models:
                 files = self._samples.files[model.label]
                 inputs[model.label] = {name: device.put(path) for name, path in files.items()}
-        self._specs: dict[tuple[int, bool], str] = {}
+        self._specs: dict[tuple[int, What], str] = {}
         for index, (model, remote) in enumerate(zip(self._models, remotes, strict=True)):
-            for with_outputs in (False, True) if inputs else (False,):
-                spec = _spec(model, remote, self._protocol, inputs.get(model.label), with_outputs=with_outputs)
-                self._specs[index, with_outputs] = put_spec(device, spec)
+            for what in _WHATS:
+                spec = _spec(model, remote, self._protocol, inputs.get(model.label), what)
+                self._specs[index, what] = put_spec(device, spec)
 
     def _close(self) -> None:
         if self._opened is not None:
@@ -116,7 +118,7 @@ class Place:
 
 
 def _spec(
-    model: BenchModel, remote: str, protocol: BenchProtocol, inputs: dict[str, str] | None, *, with_outputs: bool
+    model: BenchModel, remote: str, protocol: BenchProtocol, inputs: dict[str, str] | None, what: What
 ) -> AgentSpec:
     return AgentSpec(
         model=remote,
@@ -132,5 +134,6 @@ def _spec(
         max_s=protocol.max_s,
         seed=protocol.seed,
         inputs=inputs,
-        outputs=OUTPUTS if with_outputs else None,
+        outputs=OUTPUTS if what == "outputs" else None,
+        profile=what == "profile",
     )

@@ -12,7 +12,7 @@ from edgepack.bench.doubts import doubts
 from edgepack.bench.models import BenchModel
 from edgepack.core.digest import canonical_json
 from edgepack.core.files import write_atomic
-from edgepack.records import Accuracy, AgentReport, Clock, DeviceName, RunRecord
+from edgepack.records import Accuracy, AgentReport, Clock, DeviceName, LayerTime, RunRecord
 from edgepack.stats import Interval, LatencySummary, Ratio, mean_ci, ratio_of_paired_medians, summary_ms
 from edgepack.suites import BenchProtocol
 
@@ -83,6 +83,11 @@ class BenchResult:
         """What the complete runs of one model reported, in their order."""
         return tuple(run.report for run in complete(self.records, label) if run.report is not None)
 
+    def profile(self, label: str) -> tuple[LayerTime, ...]:
+        """The operators of one model with their times; empty where none were taken."""
+        found = [run.report for run in self.records if run.subject.label == label and run.report is not None]
+        return next((report.profile for report in found if report.profile), ())
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, with every raw sample."""
         return {"schema": SCHEMA, **_plain(asdict(self))}
@@ -95,8 +100,12 @@ class BenchResult:
 
 
 def complete(records: Sequence[RunRecord], label: str) -> list[RunRecord]:
-    """The runs of one model that count, by round."""
-    found = [run for run in records if run.subject.label == label and run.status == "complete"]
+    """The runs of one model that count, by round: no profile, in which an inference takes longer."""
+    found = [
+        run
+        for run in records
+        if run.subject.label == label and run.status == "complete" and run.conditions.suite != "profile"
+    ]
     return sorted(found, key=lambda run: (run.round, run.position))
 
 

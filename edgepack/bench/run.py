@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgepack.bench.models import BenchModel
-from edgepack.bench.place import OUTPUTS, Place
+from edgepack.bench.place import OUTPUTS, Place, What
 from edgepack.bench.result import BenchResult, summarise
 from edgepack.bench.samples import BenchSamples, accuracy_of
 from edgepack.core.errors import EdgepackError, StageError, UsageError
 from edgepack.core.types import Progress
 from edgepack.devices.protocol import DeviceLost, Transport
-from edgepack.records import Accuracy, AgentReport, Conditions, DeviceState, RunRecord, Status
+from edgepack.records import Accuracy, AgentReport, Conditions, DeviceState, LayerTime, RunRecord, Status
 from edgepack.suites import BenchProtocol, conditions_of
 
 Keep = Callable[[RunRecord], None]
@@ -30,6 +30,7 @@ def bench(
     protocol: BenchProtocol = QUICK,
     progress: Progress,
     samples: BenchSamples | None = None,
+    profile: bool = False,
     keep: Keep | None = None,
     reopen: Callable[[], Transport] | None = None,
     bench_id: str | None = None,
@@ -37,7 +38,7 @@ def bench(
 ) -> BenchResult:
     """Measure models side by side; the first is the baseline of all ratios.
 
-    `samples` are fed in turn instead of a random one, and judged once a model. `keep` is handed every run as soon as it ended, also what came home of one that
+    `samples` are fed in turn instead of a random one, and judged once a model. `profile` adds a process for each model in which single operators are timed, which counts in nothing else. `keep` is handed every run as soon as it ended, also what came home of one that
     was cut off. With `reopen` a lost device is opened anew and the process tried again, `protocol.retries` times. An extension of a benchmark takes its
     `bench_id` and goes on at `first_round`; its result holds the new rounds only.
 
@@ -58,6 +59,12 @@ def bench(
             run = session.measure(place, index, first_round + number)
             progress.advance(note=f"{models[index].label} {_shown(run)}")
         progress.done()
+        if profile:
+            progress.start("Timing single operators", total=len(models))
+            for index in range(len(models)):
+                session.profile(place, index, first_round + protocol.repetitions)
+                progress.advance()
+            progress.done()
     return summarise(session.bench, models, session.records, device=name, protocol=protocol)
 
 
@@ -123,17 +130,24 @@ class _Session:
                     "let the device cool or rest, or loosen the suite's void_… rules"
                 )
 
-    def _attempt(self, place: Place, index: int, number: int) -> RunRecord:
+    def profile(self, place: Place, index: int, number: int) -> RunRecord:
+        """A run of the suite 'profile', with the source model's layers."""
+        run = self._attempt(place, index, number, what="profile")
+        self.position += 1
+        return run
+
+    def _attempt(self, place: Place, index: int, number: int, *, what: What = "time") -> RunRecord:
         model = self.models[index]
-        with_outputs = self.samples is not None and model.label not in self.judged
+        if what == "time" and self.samples is not None and model.label not in self.judged:
+            what = "outputs"
         attempt = 1
         while True:
             started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            run = self._record(place, model, number, attempt, started_at)
+            run = self._record(place, model, number, attempt, started_at, what)
             try:
                 place.cool()
-                report = place.ask(index, with_outputs=with_outputs)
-                accuracy = self._judge(place, model) if with_outputs else None
+                report = place.ask(index, what=what)
+                accuracy = self._judge(place, model) if what == "outputs" else None
             except EdgepackError as exc:
                 self._cut_off(run, exc)
                 if not isinstance(exc, DeviceLost) or not place.can_reopen or attempt > self.protocol.retries:
@@ -145,20 +159,23 @@ class _Session:
                 raise StageError(
                     f"bench {model.label}: {model.path} is not the file that was asked for; build it again"
                 )
-            void = void_reason(report, self.protocol)
+            report = replace(report, profile=tuple(_with_layer(one, model) for one in report.profile))
+            void = void_reason(report, self.protocol) if what != "profile" else None
             status: Status = "complete" if void is None else "void"
             if accuracy is not None:
                 self.judged.add(model.label)
             return self._add(replace(run, status=status, report=report, reason=void, accuracy=accuracy))
 
-    def _record(self, place: Place, model: BenchModel, number: int, attempt: int, started_at: str) -> RunRecord:
+    def _record(
+        self, place: Place, model: BenchModel, number: int, attempt: int, started_at: str, what: What
+    ) -> RunRecord:
         protocol = self.protocol
         return RunRecord(
             bench=self.bench,
             device=place.device.describe(),
             subject=model.subject,
             conditions=Conditions(
-                suite=protocol.suite,
+                suite="profile" if what == "profile" else protocol.suite,
                 protocol=conditions_of(protocol),
                 threads=protocol.threads,
                 affinity=protocol.cores,
@@ -189,6 +206,14 @@ class _Session:
         self.records.append(run)
         self.keep(run)
         return run
+
+
+def _with_layer(one: LayerTime, model: BenchModel) -> LayerTime:
+    """With the source model's layer, where the file's name, or the first of several, leads to one."""
+    for name in (one.name, *one.name.split(";")):
+        if name in model.layers:
+            return replace(one, source_layer=model.layers[name])
+    return one
 
 
 def _shown(run: RunRecord) -> str:

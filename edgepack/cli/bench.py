@@ -65,6 +65,7 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--cool-below", type=float, metavar="CELSIUS", help="Wait before each process until the device is cooler than that."
 )
+@click.option("--profile", is_flag=True, help="Time single operators, too, in a process of their own.")
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
 @work_dir_option(".edgepack beside the bundle's folder")
@@ -82,6 +83,7 @@ def bench(
     threads: int | None,
     cores: str | None,
     cool_below: float | None,
+    profile: bool,
     no_store: bool,
     save: Path | None,
     work_dir: Path | None,
@@ -120,6 +122,7 @@ def bench(
             device=device,
             inventory=inventory,
             accuracy=accuracy,
+            profile=profile,
             work_folder=work_dir,
             protocol=protocol,
             keep=None if store is None else _keeper(store),
@@ -170,12 +173,15 @@ def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str,
 
 
 def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | None, *, kept: bool) -> None:
-    from edgepack.cli.bench_tables import accuracy_table, bench_conditions, bench_table
+    from edgepack.cli.bench_tables import accuracy_table, bench_conditions, bench_table, profile_table
     from edgepack.cli.terminal import draw, shown
 
     draw(bench_table(result, manifest), bench_conditions(result))
     if (accuracy := accuracy_table(result)) is not None:
         draw(accuracy)
+    for label in (one.label for one in result.measurements):
+        if layers := result.profile(label):
+            draw(profile_table(label, layers))
     for line in result.warnings:
         click.secho(f"! {line}", fg="yellow")
     if saved is not None:

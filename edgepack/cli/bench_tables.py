@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -9,8 +11,9 @@ from edgepack.bench import BenchResult, Measurement
 from edgepack.bundle.manifest import Manifest
 from edgepack.cli.tables import plain_table
 from edgepack.cli.words import digits, duration, percent, size
+from edgepack.records import LayerTime
 
-Cell = tuple[str, str]
+_LONGEST = 15
 
 
 def bench_table(result: BenchResult, manifest: Manifest) -> Table:
@@ -52,6 +55,21 @@ def accuracy_table(result: BenchResult) -> Table | None:
     ]
     columns = {"on the device": "left", found[0][1].metric.replace("top", "top-"): "right", "samples": "right"}
     return plain_table("", {**columns, "agreement with here": "right", "largest difference, steps": "right"}, rows)
+
+
+def profile_table(label: str, layers: Sequence[LayerTime]) -> Table:
+    """The operators that take longest."""
+    total = sum(one.mean_ms for one in layers)
+    longest = sorted(layers, key=lambda one: -one.mean_ms)[:_LONGEST]
+    rows = [
+        (escape(one.source_layer or one.name), one.kind, f"{digits(one.mean_ms)} ms", percent(one.mean_ms / total))
+        for one in longest
+    ]
+    if len(layers) > len(longest):
+        rest = total - sum(one.mean_ms for one in longest)
+        rows.append((f"{len(layers) - len(longest)} more", "", f"{digits(rest)} ms", percent(rest / total)))
+    columns = {"layer": "left", "operator": "left", "an inference": "right", "share": "right"}
+    return plain_table(f"{escape(label)}: single operators", columns, rows)
 
 
 def bench_conditions(result: BenchResult) -> str:

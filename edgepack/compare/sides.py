@@ -55,7 +55,7 @@ def choose(name: str, runs: Sequence[RunSummary], *, label: str | None = None) -
     if label not in labels:
         raise UsageError(f"'{name}': it holds no model '{label}'{did_you_mean(label, labels)}")
     fitting = [run for run in runs if run.subject.label == label]
-    complete = tuple(run for run in fitting if run.status == "complete")
+    complete = tuple(run for run in fitting if run.status == "complete" and run.conditions.suite != "profile")
     if not complete:
         reasons = sorted({run.reason for run in fitting if run.reason})
         why = f": {reasons[0]}" if reasons else ""
