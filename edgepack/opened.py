@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from edgepack.bench import BenchModel, BenchProtocol, BenchResult
 from edgepack.bench import bench as bench_models
 from edgepack.bench.evaluation import evaluation_samples
+from edgepack.bench.layers import layers_of
 from edgepack.bundle import Bundle, read_bundle
 from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
 from edgepack.core.digest import sha256_file
@@ -173,15 +174,18 @@ def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle
         version=manifest.version,
         target=manifest.target,
         bundle_sha256=sha256_file(file),
-        layers={} if label == "float" else _layers(bundle),
+        layers={} if label == "float" else _layers(bundle, files[0]),
     )
 
 
-def _layers(bundle: Bundle) -> dict[str, str]:
-    """The source model's operation for each tensor of the file."""
+def _layers(bundle: Bundle, model: Path) -> dict[str, str]:
+    """The source model's operation for tensors and operators of the file."""
     if "reports/tensors.json" not in bundle.names:
         return {}
-    return {name: str(one["operation"]) for name, one in json.loads(bundle.read("reports/tensors.json")).items()}
+    tensors = json.loads(bundle.read("reports/tensors.json"))
+    return layers_of(
+        model, bundle.manifest.model.format, {name: str(one["operation"]) for name, one in tensors.items()}
+    )
 
 
 def _runtime_of(bundle: Bundle) -> str:

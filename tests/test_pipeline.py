@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,10 +300,18 @@ def test_a_failed_check_can_be_bundled_marked_as_failed(ready: Project) -> None:
 
 
 def test_lost_fidelity_names_the_first_layer_that_diverges(ready: Project) -> None:
-    ready.replace("max_steps_max = 8.0", "max_steps_max = 0.001")
+    from edgepack.core.types import Check
+    from edgepack.stages.verify import Verification, failure_report
 
-    with pytest.raises(CheckFailed, match=r"first layer to diverge: \S+ \(tensor '.+'\), [\d.]+ dB"):
-        build(ready.folder)
+    layers = tuple(_compared(ready, damaged="block.3.weight"))
+    lost = Check(kind="fidelity", name="max_steps", value=12.0, limit=8.0, direction="max", samples=32)
+    too_large = Check(kind="budget", name="size_bytes", value=2.0, limit=1.0, direction="max")
+    facts: dict[str, Any] = {"key": "", "folder": ready.folder, "accuracy": {}, "accuracy_ci95": (0.0, 1.0)}
+    facts |= {"samples": 32, "layers": layers, "notes": (), "output_steps": ()}
+
+    said = failure_report(Verification(checks=(lost, too_large), **facts))
+    assert re.search(r"first layer to diverge: block/4\S* \(tensor '.+'\), [\d.]+ dB", said)
+    assert "diverge" not in failure_report(Verification(checks=(too_large,), **facts))
 
 
 def test_the_layer_that_was_damaged_is_the_one_that_is_named(ready: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Self
 
@@ -120,6 +121,10 @@ class Place:
 def _spec(
     model: BenchModel, remote: str, protocol: BenchProtocol, inputs: dict[str, str] | None, what: What
 ) -> AgentSpec:
+    if what == "profile":  # some hundred timings of each operator are enough; more would make a runtime's log large
+        protocol = replace(
+            protocol, warmup_min_s=0.0, warmup_max_s=0.0, duration_min_s=min(protocol.duration_min_s, 0.2)
+        )
     return AgentSpec(
         model=remote,
         runtime=model.runtime,

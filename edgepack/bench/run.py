@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from edgepack.suites import BenchProtocol, conditions_of
 
 Keep = Callable[[RunRecord], None]
 QUICK = BenchProtocol()
+_FUSED = re.compile(r"_token_\d+\Z")
 
 
 def bench(
@@ -209,8 +211,8 @@ class _Session:
 
 
 def _with_layer(one: LayerTime, model: BenchModel) -> LayerTime:
-    """With the source model's layer, where the file's name, or the first of several, leads to one."""
-    for name in (one.name, *one.name.split(";")):
+    """With the source model's layer, where a name leads to one: the file's, that before ONNX Runtime fused it, or one of several."""
+    for name in (one.name, _FUSED.sub("", one.name), *one.name.split(";")):
         if name in model.layers:
             return replace(one, source_layer=model.layers[name])
     return one

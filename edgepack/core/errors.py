@@ -11,7 +11,7 @@
     ├── StageError            7   a stage failed inside a library
     ├── CheckFailed           8   the model was built, but a check (fidelity, accuracy, budget) failed
     ├── EnvironmentProblem    9   this machine or a device lacks something: compiler, disk space, a package
-    │   └── DeviceLost       11   a device went away while it was used (devices/protocol.py)
+    │   └── DeviceLost       11   a device went away while it was used
     ├── BundleError          10   a bundle is damaged or not a bundle
     └── Inconclusive         12   a gate could not decide: more runs are needed
 
@@ -69,6 +69,24 @@ class CheckFailed(EdgepackError):
 
 class EnvironmentProblem(EdgepackError):
     exit_code = 9
+
+
+class DeviceLost(EnvironmentProblem):
+    """The device went away while a command ran: the link broke, it froze, or it rebooted. `stdout` is what had come home."""
+
+    exit_code = 11
+
+    def __init__(self, message: str, *, stdout: str = "") -> None:
+        super().__init__(message)
+        self.stdout = stdout
+
+
+class RunTimeout(TimeoutError):
+    """A command did not end in time, and was killed. `stdout` is what it had written."""
+
+    def __init__(self, message: str, *, stdout: str = "") -> None:
+        super().__init__(message)
+        self.stdout = stdout
 
 
 class BundleError(EdgepackError):

@@ -8,13 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from edgepack.core.errors import EnvironmentProblem
+from edgepack.core.errors import DeviceLost
 from edgepack.records import DeviceName
 
 # Spinning OpenMP threads on a busy machine make work many times slower, so the number is never left to a default.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 # These would let the caller's settings, or those of the device's login, into the measured process.
 DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
+
+__all__ = ["CompletedRun", "DeviceLost", "DeviceName", "Transport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,24 +29,6 @@ class CompletedRun:
     returncode: int
     stdout: str
     stderr: str
-
-
-class DeviceLost(EnvironmentProblem):
-    """The device went away while a command ran: the link broke, it froze, or it rebooted. `stdout` is what had come home."""
-
-    exit_code = 11
-
-    def __init__(self, message: str, *, stdout: str = "") -> None:
-        super().__init__(message)
-        self.stdout = stdout
-
-
-class RunTimeout(TimeoutError):
-    """A command did not end in time, and was killed. `stdout` is what it had written."""
-
-    def __init__(self, message: str, *, stdout: str = "") -> None:
-        super().__init__(message)
-        self.stdout = stdout
 
 
 class Transport(Protocol):

@@ -341,3 +341,23 @@ def test_samples_are_judged_once_a_model(model: BenchModel, tmp_path: Path) -> N
     assert (accuracy.value, accuracy.agreement, accuracy.max_steps) == (4 / 6, 1.0, 0.0)
     assert [run.accuracy is not None for run in result.records] == [True, False, False]
     assert result.records[0].conditions.inputs_sha256 == "5" * 64
+
+
+def test_a_profile_is_a_run_of_its_own_that_counts_in_nothing_else(model: BenchModel) -> None:
+    with LocalTransport() as device:
+        named = replace(model, layers={})
+        result = bench([named], device=device, protocol=PROTOCOL, progress=Silent(), profile=True)
+
+    assert [run.conditions.suite for run in result.records] == ["quick"] * 3 + ["profile"]
+    assert result.measurement("a").pooled.n == 60  # type: ignore[union-attr]
+    operators = result.profile("a")
+    assert {"CONV_2D", "FULLY_CONNECTED"} <= {one.kind for one in operators}
+    assert all(one.mean_ms >= 0 and one.calls >= 20 for one in operators)  # a reshape takes none
+
+    layers = {one.name: f"layer {index}" for index, one in enumerate(operators)}
+    with LocalTransport() as device:
+        named = replace(model, layers=layers)
+        again = bench(
+            [named], device=device, protocol=replace(PROTOCOL, repetitions=1), progress=Silent(), profile=True
+        )
+    assert [one.source_layer for one in again.profile("a")] == [layers[one.name] for one in again.profile("a")]
