@@ -81,14 +81,6 @@ class DeviceLost(EnvironmentProblem):
         self.stdout = stdout
 
 
-class RunTimeout(TimeoutError):
-    """A command did not end in time, and was killed. `stdout` is what it had written."""
-
-    def __init__(self, message: str, *, stdout: str = "") -> None:
-        super().__init__(message)
-        self.stdout = stdout
-
-
 class BundleError(EdgepackError):
     exit_code = 10
 

@@ -16,7 +16,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 # These would let the caller's settings, or those of the device's login, into the measured process.
 DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONMALLOC", "PYTHONDEVMODE", "PYTHONTRACEMALLOC")
 
-__all__ = ["CompletedRun", "DeviceLost", "DeviceName", "Transport"]
+__all__ = ["CompletedRun", "DeviceLost", "DeviceName", "RunTimeout", "Transport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,14 @@ class CompletedRun:
     returncode: int
     stdout: str
     stderr: str
+
+
+class RunTimeout(TimeoutError):
+    """A command did not end in time, and was killed. `stdout` is what it had written."""
+
+    def __init__(self, message: str, *, stdout: str = "") -> None:
+        super().__init__(message)
+        self.stdout = stdout
 
 
 class Transport(Protocol):
