@@ -20,6 +20,8 @@ from edgepack.core.errors import UsageError
 from edgepack.core.files import cache_folder
 from edgepack.core.types import Artifact, Progress, Signature, Silent
 from edgepack.devices.address import open_device
+from edgepack.devices.protocol import Transport
+from edgepack.devices.provision import provisioned
 from edgepack.plan import WORK_FOLDER
 from edgepack.records import RunRecord
 from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES, Runtime
@@ -65,6 +67,7 @@ def bench(
     inventory: Path | None = None,
     accuracy: Path | None = None,
     profile: bool = False,
+    provision: bool = False,
     work_folder: Path | None = None,
     protocol: BenchProtocol | None = None,
     keep: Callable[[RunRecord], None] | None = None,
@@ -74,7 +77,7 @@ def bench(
 
     Labels are 'float', the name and version of each of `against`, and 'bundle'; the first is the baseline. `device` is an address or a name of `inventory` (devices.toml).
     `accuracy` is the recipe that the bundle was built from: its evaluation samples run on the device, too. `work_folder` is where the bundle was built
-    (default: `.edgepack` beside the bundle's folder). `keep` gets every run as it ends.
+    (default: `.edgepack` beside the bundle's folder). `provision` brings the runtimes to a device that lacks them. `keep` gets every run as it ends.
 
     Raises BundleError for a damaged bundle, UsageError when the float model is not there, DataError when the recipe's samples are not those that the bundle
     was verified with, and what `edgepack.bench.bench` raises.
@@ -82,7 +85,8 @@ def bench(
     progress = progress or Silent()
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
     models, borders = _models(bundle, against, against_float=against_float, work_folder=work_folder)
-    reach = partial(open_device, device, inventory=inventory)
+    runtimes = sorted({model.runtime for model in models}) if provision else []
+    reach = partial(_reach, device, inventory, runtimes, progress)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, reach() as reached:
         samples = None
         if accuracy is not None:
@@ -99,6 +103,20 @@ def bench(
             keep=keep,
             reopen=reach,
         )
+
+
+def _reach(device: str, inventory: Path | None, runtimes: Sequence[str], progress: Progress) -> Transport:
+    """The device, with the packages of `runtimes` brought there."""
+    reached = open_device(device, inventory=inventory)
+    for runtime in runtimes:
+        progress.start(f"Bringing {runtime} to the device")
+        try:
+            reached = provisioned(reached, runtime, note=lambda line: progress.advance(0, note=line))
+        except BaseException:
+            reached.close()
+            raise
+        progress.done()
+    return reached
 
 
 def open_runtime(bundle: Bundle) -> Runtime:

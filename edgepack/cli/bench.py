@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.cli.options import FILE, FOLDER, bundle_argument, complete_suite, json_option, work_dir_option
+from edgepack.cli.options import (
+    FILE,
+    FOLDER,
+    bundle_argument,
+    complete_suite,
+    device_option,
+    inventory_option,
+    json_option,
+    work_dir_option,
+)
 
 if TYPE_CHECKING:
     from edgepack.bench import BenchResult
@@ -21,20 +30,8 @@ _COUNT = click.IntRange(min=1)
 
 @click.command()
 @bundle_argument
-@click.option(
-    "--device",
-    default="local",
-    show_default=True,
-    metavar="DEVICE",
-    help="local, ssh://user@host, adb://SERIAL, labgrid://PLACE, or a name of devices.toml.",
-)
-@click.option(
-    "--devices",
-    "inventory",
-    type=FILE,
-    metavar="FILE",
-    help="The inventory of devices.  [default: devices.toml here, or the user's]",
-)
+@device_option
+@inventory_option
 @click.option(
     "--suite",
     default="quick",
@@ -66,6 +63,9 @@ _COUNT = click.IntRange(min=1)
     "--cool-below", type=float, metavar="CELSIUS", help="Wait before each process until the device is cooler than that."
 )
 @click.option("--profile", is_flag=True, help="Time single operators, too, in a process of their own.")
+@click.option(
+    "--provision", is_flag=True, help="Bring the runtime's packages to the device first; nothing is installed there."
+)
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
 @work_dir_option(".edgepack beside the bundle's folder")
@@ -84,6 +84,7 @@ def bench(
     cores: str | None,
     cool_below: float | None,
     profile: bool,
+    provision: bool,
     no_store: bool,
     save: Path | None,
     work_dir: Path | None,
@@ -98,7 +99,7 @@ def bench(
     \b
     Examples:
       edgepack bench dist/digits-1.0.0-arm64.edgepack --against-float
-      edgepack bench model.edgepack --device ssh://pi@board --suite standard
+      edgepack bench model.edgepack --device ssh://pi@board --suite standard --provision
       edgepack bench new.edgepack --against old.edgepack --device pi5 --accuracy .
       edgepack bench model.edgepack --repetitions 15 --threads 4 --save results
     """
@@ -123,6 +124,7 @@ def bench(
             inventory=inventory,
             accuracy=accuracy,
             profile=profile,
+            provision=provision,
             work_folder=work_dir,
             protocol=protocol,
             keep=None if store is None else _keeper(store),
