@@ -23,7 +23,13 @@ DEFINITIONS: Mapping[str, Definition] = {
         unit="ms",
         words="Half of a run's inferences took less (Hyndman–Fan type 7, warm-up apart, no sample dropped). " + _MEDIAN,
     ),
-    "latency_p90_ms": Definition(head="p90", unit="ms", words="Nine of ten inferences of a run took less. " + _MEDIAN),
+    "latency_p90_ms": Definition(
+        head="p90",
+        unit="ms",
+        words="Nine of ten inferences of a run took less. "
+        + _MEDIAN
+        + " (edgepack bench prints the p90 of all samples of one bench together.)",
+    ),
     "latency_p99_ms": Definition(
         head="p99",
         unit="ms",

@@ -14,7 +14,7 @@ from edgepack.report.rows import Row
 
 BINS = 72
 # The axis ends at this share of the samples: a handful of interruptions would squeeze all others into one bar.
-SHOWN_SHARE = 0.99
+SHOWN_SHARE = 0.97
 _RUNS_DRAWN_MAX = 60
 
 
@@ -66,7 +66,7 @@ def distributions(rows: Sequence[Row], details: Sequence[Detail]) -> tuple[Distr
 def _panel(place: Place, rows: Sequence[Row], by_row: dict[str, list[Detail]]) -> DistributionPanel:
     weighted = {row.id: _weighted(by_row[row.id], DIVISOR[place.kind]) for row in rows}
     low = min(float(weighted[row.id][0].min()) / row.speed for row in rows)
-    high = max(max(_share_below(weighted[row.id]), *row.run_values, _last_rank(row)) / row.speed for row in rows)
+    high = max(max(_share_below(weighted[row.id]), *row.run_values, _ranks(row)[1] or 0.0) / row.speed for row in rows)
     edges = _edges(low, high)
     lanes = tuple(_lane(row, weighted[row.id], edges, by_row[row.id]) for row in rows)
     return DistributionPanel(
@@ -89,11 +89,6 @@ def _share_below(points: Points) -> float:
     values, weights = points
     place = int(np.searchsorted(np.cumsum(weights), SHOWN_SHARE * weights.sum()))
     return float(values[min(place, len(values) - 1)])
-
-
-def _last_rank(row: Row) -> float:
-    """The largest percentile that is drawn as a line."""
-    return max(value for value in _ranks(row) if value is not None)
 
 
 def _ranks(row: Row) -> tuple[float, float | None, float | None]:

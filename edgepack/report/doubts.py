@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from edgepack.stats import P90_SAMPLES_MIN
 
 # MLPerf Mobile: repeated results within 5 %.
 SPREAD_MAX = 0.05
+SLOW_FIRST_RUN = 1.1
+TOO_SHORT_MS = 0.02  # the call from Python costs about a microsecond: 5 % of this
 _SHOWN_MAX = 60
 
 
@@ -61,7 +64,14 @@ def _of_row(row: Row) -> Iterable[tuple[str, str]]:
     if row.runs < 2:
         yield "one run", "one run can't tell how much runs differ; use more repetitions"
     elif spread_of(row) > SPREAD_MAX:
-        yield "spread", f"the runs differ by more than {SPREAD_MAX:.0%}; repeat on a quiet machine"
+        yield "spread", f"the runs differ by more than {100 * SPREAD_MAX:.0f} %; repeat on a quiet machine"
+    if row.runs > 1 and row.run_values[0] > SLOW_FIRST_RUN * statistics.median(row.run_values[1:]):
+        yield "first run", "the first run was more than 10 % slower than the others; warm up longer and repeat"
+    if row.kind == "device" and row.speed < TOO_SHORT_MS:
+        yield (
+            "too short",
+            f"an inference takes less than {1e3 * TOO_SHORT_MS:.0f} µs; the call itself is a part of that",
+        )
     if row.kind == "emulated":
         yield "emulated", f"{row.environment.emulated}: emulated time says nothing about a real device's"
     environment = row.environment

@@ -10,6 +10,7 @@ from edgepack.records import METRICS
 from edgepack.report.details import Detail, details_of, rows_to_draw, runs_to_draw
 from edgepack.report.distribution import DistributionPanel, distributions
 from edgepack.report.doubts import Doubt, doubts_of
+from edgepack.report.fleet import FleetPanel, fleets
 from edgepack.report.history import History, history_of
 from edgepack.report.material import Material
 from edgepack.report.memory import MemoryPanel, memories
@@ -49,6 +50,7 @@ class Figures:
     rows: Rows
     drawn: tuple[str, ...]
     runs_per_row_max: int
+    fleets: tuple[FleetPanel, ...]
     distributions: tuple[DistributionPanel, ...]
     tradeoffs: tuple[TradeoffPanel, ...]
     memories: tuple[MemoryPanel, ...]
@@ -93,6 +95,7 @@ def figures_of(material: Material) -> Figures:
         rows=rows,
         drawn=tuple(row.id for row in drawn),
         runs_per_row_max=limit,
+        fleets=fleets(rows.rows),
         distributions=distributions(drawn, whole),
         tradeoffs=tradeoffs(drawn),
         memories=memories(drawn, whole),

@@ -16,6 +16,7 @@ from edgepack import __version__
 from edgepack.records import RunRecord, RunSummary
 from edgepack.report import text
 from edgepack.report.definitions import DEFINITIONS
+from edgepack.report.draw.fleet import fleet_figure
 from edgepack.report.draw.lanes import lanes_figure
 from edgepack.report.draw.lines import history_figure, memory_figure, trace_figure
 from edgepack.report.draw.scatter import scatter_figure
@@ -103,6 +104,9 @@ def _pictures(figures: Figures, styles: Styles) -> dict[str, Any]:
         chosen = [_style_of_line(one.bundle, one.label, figures, styles) for one in panel.lines]
         history.append((panel, history_figure(panel, chosen), chosen))
     return {
+        "fleets": [
+            (panel, fleet_figure(panel, DEFINITIONS[panel.metric].head, figures.row, by_id)) for panel in figures.fleets
+        ],
         "distributions": [(panel, lanes_figure(panel, by_id)) for panel in figures.distributions],
         "tradeoffs": [(panel, scatter_figure(panel, by_id)) for panel in figures.tradeoffs],
         "memories": [(panel, memory_figure(panel, by_id)) for panel in figures.memories],
@@ -145,6 +149,7 @@ def _environment() -> Environment:
         "digits": text.digits,
         "size": text.size,
         "title_of": title_of,
+        "span": text.span,
     }
     environment.globals |= {"NOTE": NOTE, "PHASES": PHASES, "STAGES": STAGES}
     return environment

@@ -29,6 +29,7 @@ class MemoryLine:
     major_faults: int
     runs: int
     peak_not_reset: str | None
+    why_no_pss: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,5 +62,6 @@ def _line(row: Row, details: Sequence[Detail]) -> MemoryLine:
         pss_bytes=float(statistics.median(pss)) if pss else None,
         major_faults=max(one.major_faults for one in used),
         runs=len(used),
+        why_no_pss=next((why for one in used if (why := one.missing.get("pss_bytes"))), None),
         peak_not_reset=next((one.peak_not_reset for one in used if one.peak_not_reset), None),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 _SIZES = ("B", "kB", "MB", "GB")  # powers of 1000, as in `edgepack bench`
@@ -18,9 +19,8 @@ def digits(value: float, count: int = 3) -> str:
         return "0"
     if not 1e-4 <= abs(value) < 1e12:
         return f"{value:.{count - 1}g}"
-    whole = len(str(int(abs(float(f"{value:.{count}g}")))))
-    places = max(0, count - whole) if abs(value) >= 1 else None
-    text = f"{value:.{count}g}" if places is None else f"{value:,.{places}f}"
+    exponent = math.floor(math.log10(abs(float(f"{value:.{count}g}"))))
+    text = f"{value:,.{max(0, count - 1 - exponent)}f}"
     return text.replace(",", "\u202f").replace("-", "−")
 
 
@@ -70,6 +70,18 @@ def when(moment: str) -> str:
     '2026-11-20 07:05'
     """
     return seconds_of(moment).strftime("%Y-%m-%d %H:%M")
+
+
+def span(first: str, last: str) -> str:
+    """From one moment to another, the day once where it is the same.
+
+    >>> span("2026-11-20T07:05:09+00:00", "2026-11-20T08:05:09+00:00")
+    '2026-11-20 07:05 to 08:05'
+    """
+    began, ended = when(first), when(last)
+    if began == ended:
+        return began
+    return f"{began} to {ended.removeprefix(began[:11])}"
 
 
 def seconds_of(moment: str) -> datetime:

@@ -12,8 +12,9 @@ import pytest
 
 from edgepack.records import RunRecord, RunSummary
 from edgepack.report.figures import Figures, figures_of
+from edgepack.report.html import html_report
 from edgepack.report.material import Given
-from tests.report.synthetic import BEGIN, LAYERS, bench_of_boards, builds, record
+from tests.report.synthetic import BEGIN, LAYERS, bench_of_boards, builds, fleet, record
 
 
 def figures_from(records: list[RunRecord], history: list[RunRecord] | None = None) -> Figures:
@@ -156,3 +157,27 @@ def test_figures_are_json_and_the_same_every_time(figures: Figures) -> None:
 
     assert json.dumps(figures.as_dict(), allow_nan=False) == json.dumps(again.as_dict())
     assert json.loads(json.dumps(figures.as_dict())) == figures.as_dict()
+
+
+def test_many_devices_are_shown_at_a_glance_from_the_fastest_to_the_slowest() -> None:
+    runs = fleet(devices=30, runs=3)
+
+    panels = figures_of(Given(runs=runs, whole=())).fleets
+
+    assert [panel.metric for panel in panels] == ["latency_p50_ms", "peak_memory_bytes"]
+    (line,) = panels[0].lines
+    assert list(line.values) == sorted(line.values)
+    assert len(line.values) == 30
+
+
+def test_a_few_devices_make_no_fleet(figures: Figures) -> None:
+    assert figures.fleets == ()
+
+
+def test_300_devices_make_a_page_of_less_than_5_mb() -> None:
+    runs = fleet(devices=300, runs=20)
+
+    page = html_report(runs, details=(), history=runs)
+
+    assert len(page.encode()) < 5e6
+    assert page.count("<tr data-row=") == 300
