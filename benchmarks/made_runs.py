@@ -46,14 +46,14 @@ _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def made_run(*, bench: str, device: DeviceName, samples_ns: tuple[int, ...], number: int) -> RunRecord:
-    """A complete run; `number` tells runs of one device apart: two subjects in turns, five rounds a bench."""
+    """A complete run; `number` tells runs of one device apart: two subjects in turns."""
     subject = _SUBJECTS[number % 2]
     return RunRecord(
         bench=bench,
         device=device,
         subject=subject,
         conditions=_CONDITIONS,
-        round=number // 2 % 5,
+        round=number // 2,
         position=number % 2,
         attempt=1,
         started_at=(_BEGAN + timedelta(minutes=number)).isoformat(),
