@@ -51,7 +51,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
             f"{run.round}.{run.position}",
             _headline(run.metrics),
             quantity("_bytes", run.metrics["peak_memory_bytes"]) if "peak_memory_bytes" in run.metrics else "",
-            _status(run.status) + (f" [dim]{escape(run.reason)}[/]" if run.reason else ""),
+            _status(run.status) + _because(run.reason),
         )
         for run in runs
     ]
@@ -66,13 +66,13 @@ def record_tables(record: RunRecord, attempts: Sequence[Attempt]) -> Iterator[Ta
         [
             ("run", record.key),
             ("bench", escape(f"{record.bench}, round {record.round}, position {record.position}")),
-            ("status", _status(record.status) + (f" [dim]{escape(record.reason)}[/]" if record.reason else "")),
+            ("status", _status(record.status) + _because(record.reason)),
             ("began", escape(f"{record.started_at}, attempt {record.attempt}")),
             *(("other attempt", _attempt(one)) for one in attempts),
             ("device", escape(_device(record.device))),
             ("model", escape(_model(subject.bundle, subject.version, subject.label))),
             ("sha256", subject.model_sha256),
-            ("conditions", escape(f"suite {record.conditions.suite}, {record.conditions.threads} threads")),
+            ("conditions", escape(f"suite {record.conditions.suite}, {_threads(record.conditions.threads)}")),
             *([] if report is None else _report_facts(record)),
             ("samples", _sample_counts(record)),
         ]
@@ -141,7 +141,7 @@ def _report_facts(record: RunRecord) -> list[tuple[str, str]]:
             "machine",
             escape(f"{environment.cpu_model or environment.machine}, {environment.os_name or environment.system}"),
         ),
-        ("runtime", escape(f"{environment.runtime} {environment.runtime_version}, {record.report.threads} threads")),
+        ("runtime", escape(f"{environment.runtime} {environment.runtime_version}, {_threads(record.report.threads)}")),
         ("ran on", escape(" ".join(part for part in (execution.device, types) if part))),
         ("notes", escape("; ".join(execution.notes))),
     ]
@@ -196,8 +196,20 @@ def _unit(name: str) -> tuple[str, str]:
     return escape(unit), better
 
 
+def _because(reason: str | None) -> str:
+    """On one line and without control characters: a device's last words are no commands to this terminal."""
+    if reason is None:
+        return ""
+    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(reason.split()))
+    return f" [dim]{escape(line)}[/]"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
 def _attempt(one: Attempt) -> str:
-    return escape(f"{one.attempt}: {one.status}, {one.started_at}" + (f", {one.reason}" if one.reason else ""))
+    return escape(f"{one.attempt}: {one.status}, {one.started_at}") + _because(one.reason)
 
 
 def _models(bench: BenchSummary) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from made_runs import run, subject
+from made_runs import run as made_run
+from made_runs import subject
 
 from edgepack.cli.results import FORMATS, complete_reference
 from edgepack.records import DeviceName
@@ -28,15 +29,15 @@ def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     phone = DeviceName(transport="adb", name="phone")
     with open_store() as store:
         store.add(
-            run(i, bench="aaaa-1", subject=model) for i, model in enumerate((subject("bundle"), subject("float")))
+            made_run(i, bench="aaaa-1", subject=model) for i, model in enumerate((subject("bundle"), subject("float")))
         )
         store.add(
             [
-                run(10, bench="bbbb-2", device=phone, status="partial"),
-                run(11, bench="bbbb-2", device=phone, status="void"),
+                made_run(10, bench="bbbb-2", device=phone, status="partial"),
+                made_run(11, bench="bbbb-2", device=phone, status="void"),
             ]
         )
-        store.add([run(10, bench="bbbb-2", device=phone, status="partial", attempt=2, samples_ns=(7, 8, 9))])
+        store.add([made_run(10, bench="bbbb-2", device=phone, status="partial", attempt=2, samples_ns=(7, 8, 9))])
     return file
 
 
@@ -111,7 +112,17 @@ def test_other_attempts_at_a_run_are_shown(run: Call) -> None:
     output = run("results", "show", key_of(run, "--status", "partial")).output
 
     assert "attempt 2" in output
-    assert "1: partial, 2026-11-22T09:00:10+00:00, the connection was lost" in output
+    assert "1: partial, 2026-11-22T09:00:10+00:00 the connection was lost" in output
+
+
+def test_a_devices_last_words_are_no_commands_to_the_terminal(run: Call) -> None:
+    with open_store() as store:
+        store.add([made_run(40, status="failed", reason="\x1b]0;owned\x07 [bold]and\nso on")])
+
+    output = run("results", "runs", "--status", "failed").output
+
+    assert "\x1b" not in output and "\x07" not in output
+    assert "failed \ufffd]0;owned\ufffd [bold]and so on" in output
 
 
 def test_raw_samples_are_one_a_line(run: Call) -> None:

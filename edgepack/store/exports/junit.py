@@ -85,7 +85,7 @@ def _told(run: RunSummary) -> str:
         lines.append(f"emulated by {emulator}: no time of a real device")
     for name, value in run.metrics.items():
         better, unit = METRICS.get(name, ("", ""))
-        lines.append(f"{name}: {value:.6g} {unit}" + (f" ({better} is better)" if better else ""))
+        lines.append(f"{name}: {value:.10g} {unit}" + (f" ({better} is better)" if better else ""))
     return "\n".join(lines)
 
 

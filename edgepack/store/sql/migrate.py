@@ -1,6 +1,6 @@
 """Brings a store to the schema that this edgepack knows: numbered SQL files, each applied once, all in one transaction.
 
-Why not Alembic: docs/decisions/ says.
+Why not Alembic: docs/decisions/0009-results-store.md says.
 """
 
 from __future__ import annotations
