@@ -12,6 +12,7 @@ PAGES = {
     "fidelity": "agreement, steps, operators, accuracy and size of the examples' bundles",
     "parity": "agreement of LiteRT, OpenVINO and ONNX Runtime, pair by pair, on each example",
     "speed": "int8 against float in LiteRT, OpenVINO and ONNX Runtime, EfficientNet-Lite0, one thread, interleaved",
+    "targets": "three targets against each alone after the shared training; time and memory of exporting to all, EfficientNet-Lite0",
     "overhead": "the build's own time over that of the libraries it calls",
     "harness": "p50 and memory of the agent against a bare loop around the runtime, EfficientNet-Lite0 int8, interleaved",
     "operator_versions": "the operators that tflite-runtime 2.14 knows, asked of it, against the committed table",
