@@ -13,6 +13,7 @@ from edgepack.bench import BenchModel, BenchProtocol, BenchResult
 from edgepack.bench import bench as bench_models
 from edgepack.bench.evaluation import evaluation_samples
 from edgepack.bench.layers import layers_of
+from edgepack.bench.on_device import protocol_on
 from edgepack.bundle import Bundle, read_bundle
 from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
 from edgepack.core.digest import sha256_file
@@ -96,7 +97,7 @@ def bench(
         return bench_models(
             models,
             device=reached,
-            protocol=protocol or BenchProtocol(),
+            protocol=protocol_on(device, protocol or BenchProtocol(), inventory=inventory),
             progress=progress,
             samples=samples,
             profile=profile,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bench import BenchModel, BenchProtocol, BenchSamples, bench
+from edgepack.bench.on_device import protocol_on
 from edgepack.bundle import read_bundle
 from edgepack.core.types import Progress
 from edgepack.devices.address import open_device
@@ -49,7 +50,7 @@ def measurer(bundles: Mapping[str, Path], *, protocol: BenchProtocol, asking: As
                 result = bench(
                     models,
                     device=transport,
-                    protocol=replace(protocol, repetitions=rounds),
+                    protocol=replace(protocol_on(device, protocol, inventory=asking.inventory), repetitions=rounds),
                     progress=asking.progress,
                     samples=samples,
                     keep=asking.keep,
