@@ -48,6 +48,11 @@ class AdbTransport:
     def describe(self) -> DeviceName:
         return DeviceName(transport="adb", name=self._name)
 
+    @property
+    def native_benchmark(self) -> Path | None:
+        """The program that measures where the device has no Python, a file here, as devices.toml names it."""
+        return None if self._device is None else self._device.native_benchmark
+
     def put(self, local: Path, *, companions: Sequence[Path] = ()) -> str:
         files = [local, *companions]
         self._puts += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from edgepack.core.errors import EdgepackError
 from edgepack.devices.agent import FoundRuntime, Probe, probe
 from edgepack.devices.protocol import DeviceLost, Transport
-from edgepack.records import DeviceName, DeviceState
+from edgepack.records import Clock, DeviceName, DeviceState
 
 _SHELL_S, _AGENT_S = 60.0, 240.0  # under emulation; a board takes 0.1 and 10 s
 # 'key value' lines. What a device doesn't have gives no line. getprop is Android's.
@@ -24,6 +24,10 @@ grep -E '^(CPU implementer|CPU part|model name)' /proc/cpuinfo | sed 's/^/cpuinf
 grep -E '^MemTotal' /proc/meminfo | sed 's/^/memory /'
 for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do [ -r "$f" ] && echo "max_khz $(cat "$f")"; done
 for n in /dev/apex_* /dev/accel/accel* /dev/dri/renderD* /dev/nvidia[0-9]* /dev/mali0 /dev/kgsl-3d0 /dev/galcore /dev/ethosu*; do [ -e "$n" ] && echo "node $n"; done
+for w in $(cat /proc/cmdline 2>/dev/null); do case "$w" in edgepack.emulator=*) echo "emulator ${w#*=}";; edgepack.clock=*) echo "clock ${w#*=}";; esac; done
+[ "$(getprop ro.boot.qemu 2>/dev/null)" = 1 ] && echo "emulator Android's"
+grep -qs dummy-virt /proc/device-tree/compatible && echo "emulator qemu"
+echo "boot_id $(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 for l in /system/lib64/libneuralnetworks.so /apex/com.android.neuralnetworks/lib64/libneuralnetworks.so; do [ -e "$l" ] && echo "nnapi $l"; done
 true
 """
@@ -87,6 +91,8 @@ class DeviceFacts:
     runtimes: Mapping[str, FoundRuntime] | None = None
     accelerators: tuple[str, ...] = ()
     emulated: str | None = None
+    clock: Clock = "ns"
+    boot_id: str | None = None
     state: DeviceState | None = None
     why_no_agent: str | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -94,14 +100,18 @@ class DeviceFacts:
 
 def facts_of(device: Transport) -> DeviceFacts:
     """What a device is and has. Raises DeviceLost when it goes away meanwhile."""
-    told = device.run(["sh", "-c", _SCRIPT], timeout_s=_SHELL_S)
-    facts = shell_facts(told.stdout, device.describe())
+    facts = shell_facts_of(device)
     try:
         return _with_agent(facts, probe(device, timeout_s=_AGENT_S))
     except DeviceLost:
         raise
     except EdgepackError as exc:  # no Python, one that is too old, or broken: said, and the shell's answer stands
         return replace(facts, why_no_agent=str(exc))
+
+
+def shell_facts_of(device: Transport) -> DeviceFacts:
+    """What its shell tells, without the agent."""
+    return shell_facts(device.run(["sh", "-c", _SCRIPT], timeout_s=_SHELL_S).stdout, device.describe())
 
 
 def shell_facts(output: str, name: DeviceName) -> DeviceFacts:
@@ -111,6 +121,7 @@ def shell_facts(output: str, name: DeviceName) -> DeviceFacts:
     max_mhz = tuple(float(value) / 1000 for key, value in lines if key == "max_khz")
     os_name = f"Android {first['android']}" if "android" in first else first.get("os_name", "").strip('"')
     libc = f"bionic, API level {first.get('api_level')}" if "android" in first else first.get("libc")
+    emulator = first.get("emulator", "")
     return DeviceFacts(
         device=name,
         told_by="shell",
@@ -124,6 +135,9 @@ def shell_facts(output: str, name: DeviceName) -> DeviceFacts:
         max_mhz=max_mhz or None,
         memory_bytes=_kilobytes(first.get("memory", "")),
         accelerators=_accelerators(lines),
+        emulated={"qemu": "QEMU", "Android's": "the Android emulator"}.get(emulator, emulator or None),
+        clock="guest_instructions" if first.get("clock") == "instructions" else "ns",
+        boot_id=first.get("boot_id") or None,
         missing={} if max_mhz else {"max_mhz": "no cpufreq in /sys (a virtual machine?)"},
     )
 
@@ -145,6 +159,8 @@ def _with_agent(facts: DeviceFacts, told: Probe) -> DeviceFacts:
         runtimes=dict(told.runtimes),
         accelerators=told.accelerators or facts.accelerators,
         emulated=found.emulated,
+        clock=found.clock,
+        boot_id=found.boot_id or facts.boot_id,
         state=told.state,
         missing={**found.missing, **facts.missing},
     )
