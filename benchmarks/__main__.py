@@ -18,6 +18,7 @@ PAGES = {
     "operator_versions": "the operators that tflite-runtime 2.14 knows, asked of it, against the committed table",
     "gate": "false alarms and missed slowdowns of `edgepack gate`: real A/A and A/B runs on this machine, and simulated",
     "store": "inserting 10,000 runs, and reading those of 300 devices × 1,000 runs: time and memory",
+    "report": "edgepack report over 300 devices × 1,000 runs: time, memory and the page's size",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
 

@@ -23,10 +23,13 @@ needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: a
 NOT_OUTSIDE = (
     "(() => { const wide = document.documentElement.clientWidth; return [...document.querySelectorAll('body *')]"
     + (
-        ".filter((e) => { const box = e.getBoundingClientRect(); return box.width && box.right > wide + 1 && !e.closest('.scroll') })"
+        ".filter((e) => { const box = e.getBoundingClientRect(); return box.width && box.right > wide + 1 && !e.closest('.scroll, .table-block') })"
         ".map((e) => e.outerHTML.slice(0, 120)); })()"
     )
 )
+
+
+TABLES_FIT = "[...document.querySelectorAll('.table-block')].every((one) => one.scrollWidth <= one.clientWidth)"
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +133,29 @@ def test_what_is_drawn_is_what_the_embedded_json_says(shown: Page) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1280, 1920])
 def test_nothing_overflows_sideways(page: Page, file: Path, width: int) -> None:
     page.open(file, width=width)
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(NOT_OUTSIDE) == []
+    assert page.evaluate(TABLES_FIT)
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_overflow_nothing(page: Page, tmp_path: Path, width: int) -> None:
+    runs = []
+    for label in ("float", "bundle", "pruned"):
+        run = record(label, "d" * 70)
+        runs.append(replace(run, subject=replace(run.subject, label=label * 14, target="t" * 70, bundle="b" * 70)))
+    path = tmp_path / "long.html"
+    path.write_text(html_report([RunSummary.of(run) for run in runs], details=runs), encoding="utf-8")
+    page.open(path, width=width)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(NOT_OUTSIDE) == []
+    assert width > 1120 or page.evaluate(TABLES_FIT)
 
 
 @needs_chromium

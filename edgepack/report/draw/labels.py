@@ -52,7 +52,7 @@ def placed(marks: Sequence[Mark], *, within: Box) -> list[tuple[float, float, st
 
 
 def _around(mark: Mark) -> list[tuple[float, float, str, Box]]:
-    width, gap = _EM * len(mark.name), mark.radius + 4
+    width, gap = _EM * len(mark.name), 1.3 * mark.radius + 3
     places = [
         (mark.x + side * gap, mark.y + down, "start" if side > 0 else "end") for down in (4, -6, 14) for side in (1, -1)
     ]

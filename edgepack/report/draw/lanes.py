@@ -29,7 +29,7 @@ def lanes_figure(panel: DistributionPanel, styles: dict[str, Style]) -> Markup:
 
 def _lane(lane: Lane, scale: Scale, panel: DistributionPanel, style: Style, *, top: float) -> Markup:
     base = top + _HEAD + _HILL
-    label = text(_LEFT, top + 15, style.name, class_="label halo")
+    label = text(_LEFT, top + 15, style.short_name, class_="label halo")
     value = text(_RIGHT, top + 15, _told(lane, panel), anchor="end", class_="label halo")
     beyond = f"{digits(100 * lane.beyond, 2)} % →" if lane.beyond else ""
     tip = f"{digits(100 * lane.beyond, 2)} % of the samples lie beyond the axis, up to {digits(lane.largest)} {panel.unit}"

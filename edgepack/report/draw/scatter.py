@@ -87,7 +87,7 @@ def _names(
             x=x(point.speed),
             y=y(_height(point, panel)),
             radius=_radius(point, panel, largest),
-            name=styles[point.row].name,
+            name=styles[point.row].short_name,
         )
         for point in points
     ]

@@ -11,6 +11,7 @@ from edgepack.report.draw.svg import marker, tag
 from edgepack.report.rows import Row, title_of
 
 COLOURS = 6
+_SHORT = 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,11 @@ class Style:
     name: str
     colour: str
     shape: int
+
+    @property
+    def short_name(self) -> str:
+        """As much of the name as fits beside a mark."""
+        return self.name if len(self.name) <= _SHORT else f"{self.name[: _SHORT - 1]}…"
 
     @property
     def swatch(self) -> Markup:
