@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.options import FILE, json_option
+from edgepack.cli.results import complete_reference
 
 if TYPE_CHECKING:
     from edgepack.report.figures import Figures
@@ -17,7 +18,7 @@ _DEFAULT = Path("report.html")
 
 
 @click.command()
-@click.argument("references", nargs=-1, metavar="[REF]...")
+@click.argument("references", nargs=-1, metavar="[REF]...", shell_complete=complete_reference)
 @click.option("-o", "--output", type=FILE, metavar="FILE", help=f"Where to write the page.  [default: {_DEFAULT}]")
 @click.option("--device", metavar="NAME", help="Only runs on this device.")
 @click.option("--bundle", metavar="NAME", help="Only runs of the bundle of this name.")

@@ -83,6 +83,25 @@ def test_without_an_accuracy_the_front_is_of_size_and_time() -> None:
     assert [point.on_front for point in panel.points] == [True, False, False]
 
 
+@pytest.mark.parametrize("what", ["bundle", "protocol", "inputs"])
+def test_models_that_may_not_be_compared_share_no_front(what: str) -> None:
+    def other(run: RunRecord) -> RunRecord:
+        conditions = run.conditions
+        return {
+            "bundle": replace(run, subject=replace(run.subject, bundle="faces")),
+            "protocol": replace(run, conditions=replace(conditions, protocol={**conditions.protocol, "max_s": 5.0})),
+            "inputs": replace(run, conditions=replace(conditions, inputs_sha256="77" * 32)),
+        }[what]
+
+    runs = [record(label, "pi5") for label in ("float", "bundle")]
+
+    panels = figures_from([*runs, *map(other, runs)]).tradeoffs
+
+    assert [len(panel.points) for panel in panels] == [2, 2]
+    assert len({panel.about for panel in panels}) == 2
+    assert figures_from(runs).tradeoffs[0].about == ""
+
+
 def test_memory_lines_are_medians_over_the_runs(figures: Figures) -> None:
     line = figures.memories[0].lines[0]
 
