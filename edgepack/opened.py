@@ -87,7 +87,7 @@ def bench(
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
     models, borders = _models(bundle, against, against_float=against_float, work_folder=work_folder)
     runtimes = sorted({model.runtime for model in models}) if provision else []
-    reach = partial(_reach, device, inventory, runtimes, progress)
+    reach = partial(open_with_runtimes, device, inventory, runtimes, progress)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, reach() as reached:
         samples = None
         if accuracy is not None:
@@ -106,7 +106,7 @@ def bench(
         )
 
 
-def _reach(device: str, inventory: Path | None, runtimes: Sequence[str], progress: Progress) -> Transport:
+def open_with_runtimes(device: str, inventory: Path | None, runtimes: Sequence[str], progress: Progress) -> Transport:
     """The device, with the packages of `runtimes` brought there."""
     reached = open_device(device, inventory=inventory)
     for runtime in runtimes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.compare import share_of
-from edgepack.cli.options import FILE, bundle_argument, complete_suite, json_option
+from edgepack.cli.options import FILE, bundle_argument, complete_suite, inventory_option, json_option
 from edgepack.core.errors import CheckFailed, Inconclusive
 
 if TYPE_CHECKING:
@@ -60,13 +60,7 @@ def _tolerances(_ctx: click.Context, _parameter: click.Parameter, values: tuple[
     metavar="DEVICE",
     help="Where to measure: as for bench; repeat it for several.",
 )
-@click.option(
-    "--devices",
-    "inventory",
-    type=FILE,
-    metavar="FILE",
-    help="The inventory of devices.  [default: devices.toml here, or the user's]",
-)
+@inventory_option
 @click.option(
     "--suite",
     metavar="SUITE",
@@ -76,6 +70,9 @@ def _tolerances(_ctx: click.Context, _parameter: click.Parameter, values: tuple[
 @click.option("--pairs", type=_COUNT, metavar="N", help="Pairs of runs before the first look.  [default: 8]")
 @click.option("--max-pairs", type=_COUNT, metavar="N", help="Pairs after the one extension.  [default: 1.75 × --pairs]")
 @click.option("--threads", type=_COUNT, metavar="N", help="Threads of the runtime.  [default: 1]")
+@click.option(
+    "--provision", is_flag=True, help="Bring the runtime's packages to the device first; nothing is installed there."
+)
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--summary", type=FILE, metavar="FILE", help="Append the result as markdown, as to $GITHUB_STEP_SUMMARY.")
 @json_option
@@ -93,6 +90,7 @@ def gate(
     pairs: int | None,
     max_pairs: int | None,
     threads: int | None,
+    provision: bool,
     no_store: bool,
     summary: Path | None,
     as_json: bool,
@@ -126,6 +124,7 @@ def gate(
             progress=stack.enter_context(shown_progress(quiet=as_json)),
             inventory=inventory,
             accuracy=accuracy,
+            provision=provision,
             keep=None if store is None else lambda run: _keep(store, run),
         )
         result = judge_bundle(

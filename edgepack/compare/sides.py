@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from edgepack.core.digest import sha256_file
 from edgepack.core.errors import DataError, UsageError, did_you_mean
-from edgepack.records import Accuracy, AgentReport, Conditions, DeviceName, RunRecord, RunSummary, Subject
+from edgepack.records import Accuracy, DeviceName, RunRecord, RunSummary
 
 if TYPE_CHECKING:
     from edgepack.store.results import ResultStore
@@ -94,7 +93,7 @@ def _answers(records: Sequence[RunRecord], chosen: Sequence[RunSummary]) -> tupl
 
 
 def _of_file(path: Path) -> list[RunRecord]:
-    """The runs of a file that `edgepack bench --save` wrote: whole records, or the reports of edgepack.bench/1."""
+    """The runs of a file that `edgepack bench --save` wrote."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as exc:
@@ -104,37 +103,8 @@ def _of_file(path: Path) -> list[RunRecord]:
     except (OSError, ValueError) as exc:
         raise DataError(f"{path}: can't be read as JSON: {exc}; save it again with 'edgepack bench --save'") from exc
     try:
-        if "records" in content:
-            return TypeAdapter(list[RunRecord]).validate_python(content["records"])
-        return _of_reports(content, bench=f"file:{sha256_file(path)}")
-    except (ValidationError, KeyError, TypeError, AttributeError) as exc:
-        raise DataError(f"{path}: it is not what 'edgepack bench --save' writes: {exc}") from exc
-
-
-def _of_reports(content: dict[str, Any], *, bench: str) -> list[RunRecord]:
-    """Records of schema edgepack.bench/1, which knew no subjects: the runtime is the agent's word."""
-    reader, sizes = TypeAdapter(AgentReport), {one["label"]: one["size_bytes"] for one in content["measurements"]}
-    protocol, device = content["protocol"], DeviceName(**content["device"])
-    records = []
-    for position, run in enumerate(content["runs"]):
-        report = reader.validate_python(run["report"])
-        records.append(
-            RunRecord(
-                bench=bench,
-                device=device,
-                subject=Subject(
-                    label=run["label"],
-                    model_sha256=report.model_sha256,
-                    size_bytes=sizes[run["label"]],
-                    runtime=report.environment.runtime,
-                ),
-                conditions=Conditions(suite="", protocol=protocol, threads=report.threads),
-                round=run["round"],
-                position=position,
-                attempt=1,
-                started_at="",
-                status="complete",
-                report=report,
-            )
-        )
-    return records
+        return TypeAdapter(list[RunRecord]).validate_python(content["records"])
+    except (ValidationError, KeyError, TypeError) as exc:
+        raise DataError(
+            f"{path}: it is not what 'edgepack bench --save' of this version writes; measure again"
+        ) from exc

@@ -14,9 +14,8 @@ from edgepack.bench import BenchModel, BenchProtocol, BenchSamples, bench
 from edgepack.bench.on_device import protocol_on
 from edgepack.bundle import read_bundle
 from edgepack.core.types import Progress
-from edgepack.devices.address import open_device
 from edgepack.gate.judge import BUNDLE, Measure
-from edgepack.opened import bench_model
+from edgepack.opened import bench_model, open_with_runtimes
 from edgepack.records import Conditions, RunRecord
 
 Keep = Callable[[RunRecord], None]
@@ -24,11 +23,15 @@ Keep = Callable[[RunRecord], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """How a gate measures: devices of `inventory` (devices.toml) may be named, `accuracy` is the recipe whose samples run, too, `keep` gets every run as it ends."""
+    """How a gate measures: devices of `inventory` (devices.toml) may be named, `accuracy` is the recipe whose samples run, too.
+
+    `provision` brings the runtimes to a device that lacks them, `keep` gets every run as it ends.
+    """
 
     progress: Progress
     inventory: Path | None = None
     accuracy: Path | None = None
+    provision: bool = False
     keep: Keep | None = None
 
 
@@ -39,13 +42,14 @@ def measurer(bundles: Mapping[str, Path], *, protocol: BenchProtocol, asking: As
     Every bundle is read and checked first, and the samples prepared once for all devices.
     """
     models = [bench_model(path, label=label) for label, path in bundles.items()]
+    runtimes = sorted({model.runtime for model in models}) if asking.provision else []
     begun: dict[str, tuple[str, int]] = {}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         samples = _samples(bundles, models, Path(folder), asking)
 
         def measure(device: str, rounds: int) -> Sequence[RunRecord]:
             name, done = begun.get(device, (None, 0))
-            reach = partial(open_device, device, inventory=asking.inventory)
+            reach = partial(open_with_runtimes, device, asking.inventory, runtimes, asking.progress)
             with reach() as transport:
                 result = bench(
                     models,

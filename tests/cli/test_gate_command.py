@@ -9,26 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from made_benches import bench_of
+from made_bundles import bundle_around
 
 from edgepack.cli.gate import raise_unless_passed
 from edgepack.core.errors import Inconclusive
 from edgepack.gate import GateResult
 from edgepack.stats import Verdict
 from edgepack.store.results import open_store
-
-
-def write(path: Path, model: Path) -> Path:
-    """A bundle around a real model."""
-    from small_bundle import content, files
-
-    from edgepack.bundle import write_bundle
-    from edgepack.bundle.manifest import Manifest
-    from edgepack.core.digest import sha256_file
-
-    entry = {"path": "model/model.tflite", "format": "tflite", "precision": "float32"}
-    entry |= {"sha256": sha256_file(model), "size_bytes": model.stat().st_size}  # type: ignore[dict-item]
-    inside = {**files(), "model/model.tflite": model}
-    return write_bundle(path, manifest=Manifest.model_validate(content(model=entry)), files=inside)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +34,9 @@ def heavier_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bundles(tmp_path: Path, tiny_tflite: Path, heavier_tflite: Path) -> tuple[Path, Path, Path]:
     return (
-        write(tmp_path / "old.edgepack", tiny_tflite),
-        write(tmp_path / "same.edgepack", tiny_tflite),
-        write(tmp_path / "slow.edgepack", heavier_tflite),
+        bundle_around(tiny_tflite, tmp_path / "old.edgepack"),
+        bundle_around(tiny_tflite, tmp_path / "same.edgepack"),
+        bundle_around(heavier_tflite, tmp_path / "slow.edgepack"),
     )
 
 
