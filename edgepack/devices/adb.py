@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 from edgepack.core.errors import EnvironmentProblem, UsageError
 from edgepack.core.files import out_of_space_is_clear
 from edgepack.devices import leftovers, shell
-from edgepack.devices.adb_client import adb_devices, call, last_line, stream, usable_serial
+from edgepack.devices.adb_client import Streamed, adb_devices, call, last_line, stream, usable_serial
 from edgepack.devices.inventory import Device
 from edgepack.devices.protocol import DROPPED_VARIABLES, ONE_THREAD, CompletedRun, DeviceLost, RunTimeout
 from edgepack.records import DeviceName
@@ -26,6 +26,7 @@ from edgepack.records import DeviceName
 # /data/local/tmp is where Android's shell user may write and run programs; other systems with adbd may have none.
 _PLACES = ("/data/local/tmp", "/tmp")
 _ANSWER_S = 15.0  # a shell on a loaded emulator takes 3 s
+_ALIVE_S = 40.0  # a device that runs out of memory takes that long to a word
 _REAPPEARS_S = 6.0  # adb's server connects a network device again by itself
 _NO_ANSWER = "it no longer answers: it is frozen or switched off, or its network is gone"
 _NOT_EXECUTABLE = 126  # POSIX: found, but not executable
@@ -42,6 +43,7 @@ class AdbTransport:
         self._puts = 0
         self._folder = ""
         self._boot = ""
+        self._lost: DeviceLost | None = None
         self._open()
         self._name = self._own_name() if device is None else device.name
 
@@ -57,11 +59,12 @@ class AdbTransport:
         files = [local, *companions]
         self._puts += 1
         folder = f"{self._folder}/{self._puts:03d}"
-        self._ask(f"mkdir {folder}")
         bytes_ = sum(file.stat().st_size for file in files)
-        pushed = self._call(["push", *map(str, files), f"{folder}/"], timeout_s=_copy_s(bytes_))
-        if pushed.returncode != 0:
-            self._not_copied(f"{local.name}: can't be copied to it", pushed)
+        with self._lost_for_good():
+            self._ask(f"mkdir {folder}")
+            pushed = self._call(["push", *map(str, files), f"{folder}/"], timeout_s=_copy_s(bytes_))
+            if pushed.returncode != 0:
+                self._not_copied(f"{local.name}: can't be copied to it", pushed)
         return f"{folder}/{local.name}"
 
     def run(
@@ -76,33 +79,44 @@ class AdbTransport:
             word=word,
             limit_s=timeout_s,
         )
-        streamed = stream(self._serial, command, timeout_s=timeout_s, answers=self._answers)
-        if streamed.end == "late":
-            self._kill_running(streamed.stdout)
-            raise RunTimeout(f"'{' '.join(argv)}' did not end within {timeout_s:g} s", stdout=streamed.stdout)
-        if streamed.end == "silent":
-            raise DeviceLost(f"{self._address}: {_NO_ANSWER}", stdout=streamed.stdout)
-        written, ending = shell.ending_of(streamed.stderr, word)
-        if ending is None:
-            self._lost(streamed.stdout)
-        if ending.trouble == shell.NO_FOLDER:
-            raise DeviceLost(
-                f"{self._address}: its folder {self._folder} is gone: did it restart?", stdout=streamed.stdout
-            )
+        with self._lost_for_good():
+            streamed = stream(self._serial, command, timeout_s=timeout_s, answers=self._answers)
+            if streamed.end == "late":
+                self._kill_running(streamed.stdout)
+                raise RunTimeout(f"'{' '.join(argv)}' did not end within {timeout_s:g} s", stdout=streamed.stdout)
+            written, ending = self._ending(streamed, word)
         if ending.trouble == shell.NO_PROGRAM:
             raise EnvironmentProblem(f"{self._address}: {argv[0]}: can't be started on it: {self._no_program(argv[0])}")
         if ending.returncode == _NOT_EXECUTABLE and "Exec format error" in written:
             raise EnvironmentProblem(
                 f"{self._address}: {argv[0]}: wrong architecture: this program is not for the device's processor; use one that was built for it"
             )
-        return CompletedRun(returncode=ending.returncode, stdout=streamed.stdout, stderr=written)
+        notes = "".join(f"[edgepack] {note}\n" for note in ending.notes)
+        return CompletedRun(returncode=ending.returncode, stdout=streamed.stdout, stderr=written + notes)
+
+    def _ending(self, streamed: Streamed, word: str) -> tuple[str, shell.Ending]:
+        """What a command that is over wrote to standard error, and how it ended. Raises DeviceLost when nothing tells."""
+        if streamed.end == "silent":
+            raise DeviceLost(f"{self._address}: {_NO_ANSWER}", stdout=streamed.stdout)
+        written, ending = shell.ending_of(streamed.stderr, word)
+        if ending is None:
+            self._raise_lost(streamed.stdout)
+        if ending.trouble == shell.NO_FOLDER:
+            gone = f"{self._address}: its folder {self._folder} is gone: did it restart?"
+            raise DeviceLost(gone, stdout=streamed.stdout)
+        return written, ending
 
     def get(self, remote: str, local: Path) -> None:
         path = remote if remote.startswith("/") else f"{self._folder}/{remote}"
-        asked = self._shell(f"stat -L -c %s {shlex.quote(path)}")
+        with self._lost_for_good():
+            asked = self._shell(f"stat -L -c %s {shlex.quote(path)}")
         if asked.returncode != 0:
             raise FileNotFoundError(f"{self._address}: no file {path} on it")
-        with tempfile.TemporaryDirectory(prefix="edgepack-", dir=local.parent) as folder, out_of_space_is_clear(local):
+        with (
+            self._lost_for_good(),
+            tempfile.TemporaryDirectory(prefix="edgepack-", dir=local.parent) as folder,
+            out_of_space_is_clear(local),
+        ):
             arrived = Path(folder) / local.name
             pulled = self._call(["pull", path, str(arrived)], timeout_s=_copy_s(int(asked.stdout)))
             if pulled.returncode != 0:
@@ -171,14 +185,25 @@ class AdbTransport:
             "or measure with LiteRT's benchmark_model (`native_benchmark`, docs/devices.md)"
         )
 
+    @contextlib.contextmanager
+    def _lost_for_good(self) -> Iterator[None]:
+        """A device that was lost stays so: what lay on it may be gone. Whoever wants to go on opens it again."""
+        if self._lost is not None:
+            raise DeviceLost(str(self._lost))
+        try:
+            yield
+        except DeviceLost as exc:
+            self._lost = exc
+            raise
+
     def _kill_running(self, stdout: str) -> None:
         """After a timeout: the command is dead when this returns. Raises DeviceLost when the device doesn't answer."""
         try:
             self._ask(shell.kill_running(self._folder))
         except EnvironmentProblem:
-            self._lost(stdout)
+            self._raise_lost(stdout)
 
-    def _lost(self, stdout: str) -> NoReturn:
+    def _raise_lost(self, stdout: str) -> NoReturn:
         """Say what became of the device: rebooted, frozen, or out of reach. Nothing of ours goes on running where it still can be reached."""
         raise DeviceLost(f"{self._address}: {self._fate()}", stdout=stdout)
 
@@ -187,7 +212,7 @@ class AdbTransport:
         while (state := self._state()) != "device" and time.monotonic() < deadline:
             time.sleep(0.3)
         if state != "device":
-            return f"the link broke: adb says '{state}'; check its cable or network and its power"
+            return f"the link broke: adb says '{state}'; it may be restarting; else check its cable or network, and its power"
         try:
             boot = self._shell("cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown").stdout.strip()
             if boot != self._boot:
@@ -206,7 +231,7 @@ class AdbTransport:
 
     def _answers(self) -> bool:
         try:
-            return self._shell("true").returncode == 0
+            return self._call(["shell", "-T", "true"], timeout_s=_ALIVE_S).returncode == 0
         except EnvironmentProblem:
             return False
 

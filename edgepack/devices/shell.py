@@ -13,16 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _DEADLINE_GRACE_S = 30.0
+_FULL_KB = 64
 _RUNNING = ".running"  # the number of the session that runs in a private folder now
 NO_PLACE, NO_PROGRAM, NO_FOLDER = "no-place", "no-program", "no-folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a watched command ended: its exit code (negative: killed by that signal), or what kept it from being started."""
+    """How a watched command ended: its exit code (negative: killed by that signal), or what kept it from being started.
+
+    `notes` are what the device's state says about a bad end: memory that ran out, a full disk.
+    """
 
     returncode: int
     trouble: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_folder(name: str, bases: Sequence[str]) -> str:
@@ -73,6 +78,8 @@ exec 3<&0 </dev/null
 cd {shlex.quote(folder)} || {{ echo "{word} {NO_FOLDER}" >&2; exit 1; }}
 unset {" ".join(unset)}
 {exports}command -v {shlex.quote(argv[0])} >/dev/null || {{ echo "{word} {NO_PROGRAM}" >&2; exit 1; }}
+ooms() {{ grep -s '^oom_kill ' /proc/vmstat | cut -d ' ' -f 2; }}
+before=$(ooms)
 trap 'kill -9 -$p $p; kill -9 -$w $w; exit 1' HUP TERM
 setsid {shlex.join(argv)} 3<&- & p=$!
 echo $p >{_RUNNING}
@@ -80,7 +87,9 @@ setsid sh -c '{{ grep -qs edgepack.clock=instructions /proc/cmdline || {{ sleep 
 exec 3<&-
 wait $p; code=$?
 {{ kill -9 -$p; kill -9 -$w $w; rm -f {_RUNNING}; }} 2>/dev/null
-echo "{word} $code" >&2"""
+set -- $(df -k . 2>/dev/null | tail -n 1)
+after=$(ooms)
+echo "{word} $code ${{before:-0}} ${{after:-0}} ${{4:-unknown}}" >&2"""
 
 
 def ending_of(stderr: str, word: str) -> tuple[str, Ending | None]:
@@ -88,10 +97,21 @@ def ending_of(stderr: str, word: str) -> tuple[str, Ending | None]:
     written, found, last = stderr.rpartition(f"{word} ")
     if not found:
         return stderr, None
-    told = last.strip()
-    if told in (NO_PROGRAM, NO_FOLDER):
-        return written, Ending(returncode=127, trouble=told)
-    if not told.isdigit():
+    told = last.split()
+    if told and told[0] in (NO_PROGRAM, NO_FOLDER):
+        return written, Ending(returncode=127, trouble=told[0])
+    if not told or not told[0].isdigit():
         return written, None
-    code = int(told)
-    return written, Ending(returncode=128 - code if 128 < code < 193 else code)  # POSIX shells say 128 + signal
+    code = int(told[0])
+    code = 128 - code if 128 < code < 193 else code  # POSIX shells say 128 + signal
+    return written, Ending(returncode=code, notes=_notes(code, [int(word) for word in told[1:] if word.isdigit()]))
+
+
+def _notes(code: int, state: Sequence[int]) -> tuple[str, ...]:
+    """`state` is how often the kernel ended processes for want of memory, before and after (since Linux 4.13), and the free kilobytes of the folder's disk."""
+    notes = []
+    if code == -9 and len(state) > 1 and state[1] > state[0]:
+        notes.append("the device ran out of memory and its kernel (OOM killer) ended the process")
+    if code != 0 and len(state) > 2 and state[2] < _FULL_KB:
+        notes.append("the device's disk is full; free some space there")
+    return tuple(notes)

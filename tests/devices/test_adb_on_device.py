@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -15,6 +17,7 @@ from arm_device.machine import ArmDevice
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.devices import leftovers
 from edgepack.devices.adb import AdbTransport
+from edgepack.devices.agent import AgentSpec, LostInRun, agent_file, ask, put_spec
 from edgepack.devices.inventory import Device
 from edgepack.devices.protocol import DeviceLost
 
@@ -116,6 +119,8 @@ def test_a_broken_link_is_a_lost_device_with_what_had_come_home(serial: str, arm
             device.run(["sh", "-c", "echo begun; sleep 93 & sleep 94"], timeout_s=60)
         time.sleep(1)
         assert "sleep" not in left_on(arm_device)
+        with pytest.raises(DeviceLost, match="the link broke"):  # for good, although it could be reached again
+            device.run(["true"], timeout_s=60)
 
     assert caught.value.stdout == "begun\n"
     assert left_on(arm_device) == ""  # connected once more, to remove the folder
@@ -132,6 +137,21 @@ def test_an_adbd_that_was_killed_is_a_lost_device_and_leaves_nothing_running(
         assert "sleep 9" not in left_on(arm_device)
 
     assert caught.value.stdout == "begun\n"
+
+
+def test_a_frozen_device_is_lost_within_a_minute(serial: str, arm_device: ArmDevice) -> None:
+    with AdbTransport(serial) as device:
+        threading.Timer(3, os.kill, [arm_device.pid, signal.SIGSTOP]).start()
+        started = time.monotonic()
+        try:
+            with pytest.raises(DeviceLost, match="it no longer answers: it is frozen") as caught:
+                device.run(["sh", "-c", "echo begun; sleep 99"], timeout_s=200)
+        finally:
+            os.kill(arm_device.pid, signal.SIGCONT)
+
+    assert time.monotonic() - started < 75
+    assert caught.value.stdout == "begun\n"
+    assert left_on(arm_device) == ""
 
 
 def test_what_a_killed_edgepack_left_is_removed_by_the_next(serial: str, arm_device: ArmDevice) -> None:
@@ -160,3 +180,39 @@ def test_a_full_disk_is_named(serial: str, arm_device: ArmDevice, tmp_path: Path
             device.put(tmp_path / "model.bin")
     finally:
         arm_device.ssh("umount", "/data/local/tmp")
+
+
+def test_a_process_that_the_kernel_ended_for_want_of_memory_is_told(serial: str) -> None:
+    code = "import os; os.write(1, b'begun'); hoard = [bytearray(64_000_000) for _ in range(100)]"
+
+    with AdbTransport(serial) as device:
+        ended = device.run(["python", "-c", code], timeout_s=120)
+
+    assert (ended.returncode, ended.stdout) == (-9, "begun")
+    assert "[edgepack] the device ran out of memory and its kernel (OOM killer) ended the process" in ended.stderr
+
+
+def test_a_run_that_the_link_cut_off_leaves_its_samples(serial: str, tiny_tflite: Path) -> None:
+    known = Device(name="vm", address=f"adb://{serial}", python_path=("/opt/litert",))
+
+    with AdbTransport(serial, device=known) as device:
+        agent = device.put(agent_file())
+        spec = AgentSpec(model=device.put(tiny_tflite), iterations_min=10_000_000, max_s=100)
+        whole = AgentSpec(model=spec.model, iterations_min=60)
+        report = ask(device, agent=agent, spec=put_spec(device, whole), label="tiny", timeout_s=120)
+        threading.Timer(20, adb, ["disconnect", serial]).start()
+        with pytest.raises(LostInRun, match=r"bench tiny: .*the link broke") as caught:
+            ask(device, agent=agent, spec=put_spec(device, spec), label="tiny", timeout_s=120)
+
+    assert len(report.samples_ns) >= 60
+    assert report.environment.emulated == "QEMU"
+    assert len(caught.value.partial.samples_ns) > 100
+
+
+def test_the_clock_of_the_deterministic_device_ends_nothing_early(deterministic_arm_device: ArmDevice) -> None:
+    """Idle time passes at once there, so no watcher may sleep."""
+    with AdbTransport(deterministic_arm_device.adb_address) as device:
+        ended = device.run(["sh", "-c", "sleep 100; sleep 100; echo end"], timeout_s=60)
+
+    assert (ended.returncode, ended.stdout) == (0, "end\n")
+    adb("disconnect", deterministic_arm_device.adb_address)
