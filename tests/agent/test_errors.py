@@ -153,3 +153,36 @@ def test_a_delegate_that_can_not_be_loaded_is_told(tiny_tflite: Path) -> None:
 
     assert kind == "runtime"
     assert "/no/libdelegate.so can't be loaded" in message
+
+
+def test_a_full_disk_is_told(tiny_tflite: Path) -> None:
+    bounds = {"warmup_max_s": 0, "duration_min_s": 0}
+
+    kind, message = failure(tiny_tflite, "litert", outputs="/dev/full", **bounds)
+
+    assert kind == "output"
+    assert "the device's disk is full" in message
+    assert "free some space there" in message
+
+
+def test_an_answer_that_nobody_can_take_ends_the_process(tiny_tflite: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps({"model": str(tiny_tflite)}))
+
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, agent_file(), tmp_path / "spec.json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+
+    assert done.returncode == EXIT_CODES["output"]
+    assert "the answer can't be written: No space left on device" in done.stderr
+
+
+def test_a_reader_that_went_away_ends_the_process_at_the_next_samples(tiny_tflite: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(json.dumps({"model": str(tiny_tflite), "duration_min_s": 60}))
+    command = [sys.executable, agent_file(), tmp_path / "spec.json"]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.wait(timeout=20) == EXIT_CODES["output"]

@@ -131,3 +131,20 @@ def test_qemu_is_recognized_where_it_does_not_say_so(tmp_path: Path, put: Put) -
 
     put("proc/cpuinfo", "model name : QEMU TCG CPU version 2.5+\n")
     assert emulator(tmp_path) == "QEMU"
+
+
+def test_android_tells_its_thermal_status_release_and_chip(
+    tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two programs that answer as Android's do."""
+    put("bin/dumpsys", "#!/bin/sh\necho 'IsStatusOverride: false'\necho 'Thermal Status: 3'\n")
+    put("bin/getprop", "#!/bin/sh\ncase $1 in ro.soc.model) echo Tensor;; ro.build.version.release) echo 15;; esac\n")
+    for program in (tmp_path / "bin").iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+
+    facts = device_facts(tmp_path)
+
+    assert device_state(tmp_path, ask_services=True)["thermal_status"] == 3
+    assert (facts["os_name"], facts["soc"]) == ("Android 15", "Tensor")
+    assert device_state(tmp_path)["missing"]["thermal_status"] == "asked before and after only"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 # 1 is Python's own for an exception that nobody caught, 2 a shell's for wrong usage.
@@ -53,6 +54,8 @@ def described(exc: BaseException, *, doing: str) -> AgentError:
     if isinstance(exc, MemoryError) or _MEMORY.search(str(exc)):
         words = f"the device has too little memory for this model ({type(exc).__name__}: {_short(exc)}); "
         return AgentError("memory", words + "stop other programs there, or build a smaller model")
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AgentError("output", f"the device's disk is full ({_short(exc)}); free some space there")
     return AgentError(doing, f"{type(exc).__name__}: {_short(exc)}")
 
 

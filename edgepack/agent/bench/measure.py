@@ -22,26 +22,10 @@ _BLOCK_BYTES = 1 << 20
 
 def measure(spec: dict[str, Any], events: Events) -> None:
     """Load, run once, warm up, run many times; then tell what the process needed and where it ran."""
-    cores.pin(spec["cores"])
-    for name in THREAD_VARIABLES:  # before NumPy and the runtime are imported: they read these once
-        os.environ[name] = str(spec["threads"])
     runtime = runtime_class(spec["runtime"])
-    start = time.perf_counter_ns()
-    _import_numpy()
-    module, package = runtime.find()
-    import_ms = _ms_since(start)
+    module, runtime_name, sensor = _begin(runtime, spec, events)
     from .inputs import Inputs
     from .loops import timed, without_collections
-
-    version = version_of(package)
-    sha256 = _checksum(spec["model"])
-    sensor = find_sensor()
-    facts = dict(device_facts(), runtime=package, runtime_version=version)
-    if sensor is None:
-        facts["missing"]["energy"] = NO_SENSOR
-    before = device_state(ask_services=True)
-    identity = {"model_sha256": sha256, "threads": spec["threads"], "import_ms": import_ms}
-    events.tell("start", agent=AGENT, pid=os.getpid(), environment=facts, before=before, **identity)
 
     threads, faults, not_reset = cores.thread_count(), memory.major_faults(), memory.reset_peak()
     used: dict[str, Any] = {"before_load_bytes": memory.resident_bytes(), "peak_not_reset": not_reset}
@@ -49,7 +33,7 @@ def measure(spec: dict[str, Any], events: Events) -> None:
     try:
         model = runtime.open(module, spec)
     except Exception as exc:  # each runtime has errors of its own
-        raise not_opened(spec["model"], exc, runtime=f"{package} {version}") from exc
+        raise not_opened(spec["model"], exc, runtime=runtime_name) from exc
     end: dict[str, Any] = {"load_ms": _ms_since(start)}
     used["after_load_bytes"] = memory.resident_bytes()
     inputs = Inputs(model, spec)
@@ -64,6 +48,27 @@ def measure(spec: dict[str, Any], events: Events) -> None:
     if spec["outputs"]:
         inputs.write_outputs(spec["outputs"])
     events.tell("end", **end)
+
+
+def _begin(runtime: Any, spec: dict[str, Any], events: Events) -> tuple[Any, str, Sensor | None]:
+    """Import the runtime on the cores and with the threads that were asked for, and tell what is measured where.
+
+    The runtime's module, its name with the version, and the sensor of energy, if there is one.
+    """
+    cores.pin(spec["cores"])
+    for name in THREAD_VARIABLES:  # before NumPy and the runtime are imported: they read these once
+        os.environ[name] = str(spec["threads"])
+    start = time.perf_counter_ns()
+    _import_numpy()
+    module, package = runtime.find()
+    identity = {"import_ms": _ms_since(start), "model_sha256": _checksum(spec["model"]), "threads": spec["threads"]}
+    sensor, version = find_sensor(), version_of(package)
+    facts = dict(device_facts(), runtime=package, runtime_version=version)
+    if sensor is None:
+        facts["missing"]["energy"] = NO_SENSOR
+    before = device_state(ask_services=True)
+    events.tell("start", agent=AGENT, pid=os.getpid(), environment=facts, before=before, **identity)
+    return module, f"{package} {version}", sensor
 
 
 def _run(model: Any, inputs: Any, spec: dict[str, Any], events: Events, sensor: Sensor | None) -> dict[str, Any]:
