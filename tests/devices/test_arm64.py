@@ -19,6 +19,7 @@ from edgepack.devices.agent import AgentSpec, LostInRun, agent_file, ask, put_sp
 from edgepack.devices.inventory import Device
 from edgepack.devices.local import LocalTransport
 from edgepack.devices.protocol import Transport
+from edgepack.devices.provision import provisioned
 from edgepack.devices.ssh.transport import SshTransport
 from edgepack.records import AgentReport
 from edgepack.store.results import open_store
@@ -53,7 +54,7 @@ def inputs_of(model: Path, folder: Path) -> tuple[str, Path]:
     """The name of the model's input, and random samples for it in the whole range of its type."""
     from ai_edge_litert.interpreter import Interpreter
 
-    detail = Interpreter(model_path=str(model)).get_input_details()[0]
+    [(name, detail)] = Interpreter(model_path=str(model)).get_signature_runner().get_input_details().items()
     shape, generator = (SAMPLES, *detail["shape"][1:]), np.random.default_rng(7)
     kind = detail["dtype"]
     if kind == np.int8:
@@ -61,7 +62,7 @@ def inputs_of(model: Path, folder: Path) -> tuple[str, Path]:
     else:
         samples = generator.normal(size=shape).astype(kind)
     np.save(folder / "samples.npy", samples)
-    return str(detail["name"]), folder / "samples.npy"
+    return name, folder / "samples.npy"
 
 
 def asked(device: Transport, model: Path, **options: object) -> AgentReport:
@@ -120,6 +121,29 @@ def test_a_missing_runtime_is_told(arm_device: ArmDevice, opened: Open, model: P
 
     with pytest.raises(EnvironmentProblem, match="bench tiny: runtime: "):
         asked(opened(arm_device, entry), model)
+
+
+@pytest.mark.slow
+def test_a_runtime_is_brought_to_a_device_that_lacks_it_once(
+    arm_device: ArmDevice, opened: Open, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare = Device(name="vm", address="ssh://arm-device")
+    monkeypatch.setenv("EDGEPACK_CACHE_DIR", str(tmp_path / "cache"))
+    notes: list[str] = []
+    try:
+        with provisioned(opened(arm_device, bare), "litert", note=notes.append) as device:
+            report = asked(device, model)
+    except EnvironmentProblem as exc:
+        if "can't be downloaded" in str(exc):
+            pytest.skip(str(exc))
+        raise
+
+    assert report.environment.machine == "aarch64"
+    assert any("aarch64.whl" in note for note in notes)
+    notes.clear()
+    again = provisioned(opened(arm_device, bare), "litert", note=notes.append)
+    assert (notes, again.packages) == ([], device.packages)
+    arm_device.ssh("rm", "-r", "/home/edge/.cache")
 
 
 def test_a_run_that_was_cut_off_keeps_its_samples_and_its_retry_is_no_second_result(
