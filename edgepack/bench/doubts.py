@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgepack.bench.result import Measurement
 
 SPREAD_MAX = 0.05  # MLPerf Mobile: repeated results within 5 %
+INSTRUCTIONS_SPREAD_MAX = 0.001
 _SLOW_FIRST_RUN = 1.1
 _TOO_SHORT_MS = 0.02  # the call from Python costs about a microsecond: 5 % of this
 
@@ -39,18 +40,22 @@ def doubts(measurements: Sequence[Measurement], runs: Mapping[str, Sequence[Agen
 
 def _doubts_of_one(one: Measurement, runs: Sequence[AgentReport]) -> list[str]:
     found = []
-    first, *rest = one.run_medians_ms or (0.0,)  # a clock that counts instructions gives no times
-    if one.spread > SPREAD_MAX:
+    first, *rest = one.run_medians_ns
+    if one.clock == "guest_instructions" and one.spread > INSTRUCTIONS_SPREAD_MAX:
+        found.append(
+            f"its counts of instructions differ by {one.spread:.2%} (more than {INSTRUCTIONS_SPREAD_MAX:.1%}); is it the deterministic machine?"
+        )
+    if one.clock == "ns" and one.spread > SPREAD_MAX:
         found.append(f"the runs differ by {one.spread:.0%} (more than {SPREAD_MAX:.0%}); repeat on a quiet machine")
-    if rest and first > _SLOW_FIRST_RUN * statistics.median(rest):
+    if one.clock == "ns" and rest and first > _SLOW_FIRST_RUN * statistics.median(rest):
         found.append(f"the first run was {first / statistics.median(rest) - 1:.0%} slower; warm up longer and repeat")
-    if len(runs) < 2:
+    if one.clock == "ns" and len(runs) < 2:
         found.append("one run can't tell how much runs differ; use more repetitions")
     if one.pooled is not None and one.pooled.n < P90_SAMPLES_MIN:
         found.append(f"{one.pooled.n} samples are too few for a p90 ({P90_SAMPLES_MIN} needed); measure longer")
     if cut := sum(report.stopped_early for report in runs):
         found.append(f"{cut} of {len(runs)} runs reached the time limit before enough iterations; raise the limit")
-    if unsteady := sum(report.warmup_stable is False for report in runs):
+    if one.clock == "ns" and (unsteady := sum(report.warmup_stable is False for report in runs)):
         found.append(f"{unsteady} of {len(runs)} runs were not stable when the warm-up's bound was reached; raise it")
     if one.p50_ms is not None and one.p50_ms < _TOO_SHORT_MS:
         found.append(f"an inference takes {one.p50_ms * 1e3:.0f} µs; the call itself (about 1 µs) is a part of that")

@@ -21,7 +21,7 @@ def bench_table(result: BenchResult, manifest: Manifest) -> Table:
     columns = ["model", "size", _metric_name(manifest), *_time_columns(result), "peak memory"]
     compared = len(result.measurements) > 1
     if compared:
-        columns.append("speed (95 % CI)")
+        columns.append("speed (95 % CI)" if result.measurements[0].clock == "ns" else "fewer instructions")
     rows = []
     for one in result.measurements:
         style = "bold" if one.sha256 == manifest.model.sha256 else "default"
@@ -127,7 +127,7 @@ def _speed(one: Measurement, result: BenchResult) -> str:
         if comparison.label == one.label:
             ratio = comparison.ratio
             text = f"{digits(1 / ratio.value)}×"
-            if ratio.ci95 is None:
+            if ratio.ci95 is None or one.clock != "ns":
                 return text
             low, high = ratio.ci95
             return f"{text}  ({digits(1 / high)} … {digits(1 / low)})"
