@@ -24,10 +24,11 @@ from edgepack.core.files import cache_folder
 from edgepack.devices.agent import AgentSpec, agent_file, ask, put_spec
 from edgepack.devices.local import LocalTransport
 from edgepack.plan import make_plan
+from edgepack.stats import ratio_of_paired_medians
 
 P50_GOAL, MEMORY_GOAL_BYTES = 1.03, 15e6
 _BLOCKS, _BLOCK_ITERATIONS, _WARM_UP = 60, 20, 100
-_PAIRS, _ITERATIONS = 7, 200
+_PAIRS, _ITERATIONS = 15, 150
 _CASE = "efficientnet_lite0 PTQ"
 # What a newcomer writes: the same runtime, one random sample, nothing else. It prints its samples and its memory at the end.
 _BARE = """
@@ -79,7 +80,7 @@ def in_one_process(model: Path) -> None:
                 bare.append(bare_block(opened.invoke, _BLOCK_ITERATIONS))
             else:
                 agent.append(agent_block(loops, told))
-    show(f"in one process ({_BLOCKS} blocks of {_BLOCK_ITERATIONS} inferences each)", agent, bare)
+    show(f"in one process ({_BLOCKS} blocks of {_BLOCK_ITERATIONS} inferences each)", agent, bare, goal=P50_GOAL)
 
 
 def bare_block(invoke: Any, iterations: int) -> list[int]:
@@ -136,12 +137,16 @@ def bare_process(script: Path, model: Path) -> tuple[list[int], int]:
     return json.loads(samples), int(memory)
 
 
-def show(title: str, agent: Sequence[Sequence[int]], bare: Sequence[Sequence[int]]) -> None:
+def show(
+    title: str, agent: Sequence[Sequence[int]], bare: Sequence[Sequence[int]], *, goal: float | None = None
+) -> None:
     """Both medians, and the median over pairs of the ratio of their medians: what drifts in between hits both alike."""
-    ratio = statistics.median(statistics.median(a) / statistics.median(b) for a, b in zip(agent, bare, strict=True))
-    p50 = [statistics.median(sample for block in blocks for sample in block) / 1e6 for blocks in (agent, bare)]
-    verdict = "within" if ratio <= P50_GOAL else "ABOVE"
+    medians = [[statistics.median(samples) / 1e6 for samples in side] for side in (agent, bare)]
+    ratio = ratio_of_paired_medians(*medians, seed=0)
+    p50 = [statistics.median(sample for samples in side for sample in samples) / 1e6 for side in (agent, bare)]
+    interval = f"95 % CI {ratio.ci95[0]:.4f} … {ratio.ci95[1]:.4f}" if ratio.ci95 else "too few pairs"
+    verdict = "" if goal is None else f", {'within' if ratio.value <= goal else 'ABOVE'} {goal}"
     print(f"{title}:")
     print(
-        f"  p50 {p50[0]:.3f} ms by the agent, {p50[1]:.3f} ms by a bare loop: ratio {ratio:.4f}, {verdict} {P50_GOAL}"
+        f"  p50 {p50[0]:.3f} ms by the agent, {p50[1]:.3f} ms by a bare loop: ratio {ratio.value:.4f} ({interval}){verdict}"
     )

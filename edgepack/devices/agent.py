@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import tempfile
 import zipfile
@@ -30,7 +29,6 @@ __all__ = [
     "Probe",
     "agent_file",
     "ask",
-    "clock_jump_s",
     "probe",
     "put_spec",
 ]
@@ -161,16 +159,6 @@ def probe(device: Transport, *, timeout_s: float = 180.0) -> Probe:
         return TypeAdapter(Probe).validate_json(completed.stdout)
     except ValidationError as exc:
         raise _no_answer(completed, label="probe") from exc
-
-
-def clock_jump_s(report: AgentReport) -> float:
-    """By how much the device's wall clock was set while a process ran: the largest difference to its monotonic clock between two states.
-
-    The monotonic clock is never set; samples are counted by it. A suspended device jumps, too.
-    """
-    states = (report.before, *report.during, report.after)
-    offsets = [state.wall_s - state.at_s for state in states if state.wall_s is not None]
-    return max((after - before for before, after in itertools.pairwise(offsets)), key=abs, default=0.0)
 
 
 def _failure(told: Told, error: Mapping[str, Any], *, label: str) -> EdgepackError:

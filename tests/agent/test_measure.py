@@ -396,3 +396,13 @@ def test_it_is_python_3_9_and_imports_the_standard_library_numpy_and_a_runtime_o
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
 
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"numpy"}
+
+
+def test_without_the_delegate_no_operator_is_taken(tiny_tflite: Path, tmp_path: Path) -> None:
+    told = {}
+    for delegate in (None, "none"):
+        told[delegate] = ask({"model": str(tiny_tflite), "options": {"delegate": delegate}}, tmp_path)[1]["execution"]
+
+    assert (told[None]["delegate"], told["none"]["delegate"]) == ("XNNPACK", None)
+    assert told["none"]["delegated_nodes"] == 0
+    assert told[None]["delegated_nodes"] == told[None]["nodes"] == told["none"]["nodes"] > 1
