@@ -291,7 +291,7 @@ def main() -> None:
             _stop_for_a_user()
         else:
             print(find_image(build=True))
-    except NoArmDevice as exc:
+    except (NoArmDevice, OSError) as exc:
         sys.exit(f"arm-device: {exc}")
 
 

@@ -40,6 +40,23 @@ def test_its_clock_counts_instructions_in_the_deterministic_mode(deterministic_a
     assert max(counts) / min(counts) < 1.001
 
 
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "FOLDER", tmp_path / "none")
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
+    with pytest.raises(machine.NoArmDevice, match=r"building one needs root, once|to build one isn't installed"):
+        machine.find_image(build=True)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        machine.NoArmDevice, match=r"qemu-system-aarch64, ssh, bash isn't installed \(Debian: qemu-system-arm"
+    ):
+        machine.start(tmp_path)
+    with pytest.raises(
+        machine.NoArmDevice, match=r"mmdebstrap, cpio, mkfs\.ext4, ssh-keygen to build one isn't installed"
+    ):
+        machine.find_image(build=True)
+
+
 def test_a_stopped_machine_is_gone(tmp_path: Path) -> None:
     try:
         machine.find_image(build=False)

@@ -39,9 +39,9 @@ class WithPackages:
     def run(
         self, argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
     ) -> CompletedRun:
-        return self._device.run(
-            argv, timeout_s=timeout_s, environment={"PYTHONPATH": self.packages, **(environment or {})}
-        )
+        added = dict(environment or {})
+        added["PYTHONPATH"] = ":".join(filter(None, (added.get("PYTHONPATH"), self.packages)))
+        return self._device.run(argv, timeout_s=timeout_s, environment=added)
 
     def get(self, remote: str, local: Path) -> None:
         self._device.get(remote, local)
@@ -60,19 +60,19 @@ class WithPackages:
 
 def provisioned(
     device: Transport,
-    runtime: str,
-    *,
+    *runtimes: str,
     requirements: Sequence[str] | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> WithPackages:
-    """The same device with a runtime's packages, brought there unless they are there already; they come before its own `python_path`.
+    """The same device with the packages of runtimes, brought there unless they are there already; they come before its own `python_path`.
 
-    `requirements` replaces what the runtime needs by default (its version here). An interrupted transfer is taken up where it ended. Raises
+    Several runtimes share one set, with one NumPy that suits all. `requirements` replaces what they need by default (their versions here). An interrupted transfer is taken up where it ended. Raises
     EnvironmentProblem: no wheel for this device, no room there, no index here.
     """
     script = device.put(ON_DEVICE)
     python = DevicePython.model_validate(_ask(device, script, "facts"))
-    wanted = tuple(requirements) if requirements is not None else requirements_of(runtime)
+    usual = (package for runtime in runtimes for package in requirements_of(runtime))
+    wanted = tuple(dict.fromkeys(usual if requirements is None else requirements))
     wheels = wheels_for(python, wanted)
     folder = f"{python.packages}/{name_of(wheels)}"
     there = _ask(device, script, "have", folder)

@@ -1,6 +1,6 @@
 """Runs on the device for as long as the connection lasts: starts commands, streams what they write, and leaves nothing behind.
 
-Sent over the connection as text and run by the device's Python (3.9 or newer, standard library only); it imports nothing of ours. Lines of JSON
+Sent over the connection as one text (so a little longer than the house likes) and run by the device's Python (3.9 or newer, standard library only). Lines of JSON
 go both ways, one object each; the first one in holds CONFIG. It sleeps in `select` while a command runs, so that it doesn't disturb a measurement.
 
 Nothing is left behind: the private folder is locked for as long as its keeper lives. When the link ends (end of input, or no sign of life for

@@ -77,11 +77,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_packages_are_brought_found_and_not_brought_again(tmp_path: Path) -> None:
     with CountingDevice(tmp_path / "board") as device:
-        with_them = provisioned(device, "litert", requirements=NAMES)
+        with_them = provisioned(device, requirements=NAMES)
         code = "import alpha, beta_more, gamma; print(gamma.NAME, gamma.__file__)"
         done = with_them.run(["python", "-c", code], timeout_s=60)
         first = len(device.copied)
-        again = provisioned(device, "litert", requirements=NAMES)
+        again = provisioned(device, requirements=NAMES)
 
     assert done.stdout.startswith("gamma " + str(tmp_path / "board"))
     assert (first, len(device.copied)) == (4, 5)  # the script, and three wheels once
@@ -89,12 +89,20 @@ def test_packages_are_brought_found_and_not_brought_again(tmp_path: Path) -> Non
     assert not list(Path(with_them.packages).rglob("*.part"))
 
 
+def test_packages_that_are_brought_one_after_the_other_are_all_found(tmp_path: Path) -> None:
+    with CountingDevice(tmp_path / "board") as device:
+        both = provisioned(provisioned(device, requirements=["alpha"]), requirements=["beta"])
+        done = both.run(["python", "-c", "import alpha, beta; print('both')"], timeout_s=60)
+
+    assert done.stdout == "both\n"
+
+
 def test_an_interrupted_transfer_is_taken_up_where_it_ended(tmp_path: Path) -> None:
     with CountingDevice(tmp_path / "board", lost_at=3) as device, pytest.raises(ConnectionError):
-        provisioned(device, "litert", requirements=NAMES)
+        provisioned(device, requirements=NAMES)
 
     with CountingDevice(tmp_path / "board") as device:
-        found = provisioned(device, "litert", requirements=NAMES)
+        found = provisioned(device, requirements=NAMES)
 
     assert device.copied[1:] == ["gamma-1.0-py3-none-any.whl"]
     assert {path.name for path in Path(found.packages).iterdir()} >= {"alpha", "beta", "gamma", "alpha_more.py"}
@@ -131,7 +139,7 @@ def test_no_room_on_the_device_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
         CountingDevice(tmp_path / "board") as device,
         pytest.raises(EnvironmentProblem, match="not enough disk space on the device"),
     ):
-        provisioned(device, "litert", requirements=["alpha"])
+        provisioned(device, requirements=["alpha"])
 
 
 def test_a_runtime_without_wheels_is_told() -> None:
