@@ -7,6 +7,7 @@ EDGEPACK_GATE_POOL a file of medians (one JSON object a round) that is read firs
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
@@ -91,6 +92,7 @@ def _on_this_machine(rounds: Sequence[dict[str, float]]) -> None:
     print(
         f"{'decisions on real pairs':52} {'number':>7} {'FAIL':>7} {'95 % interval':>16} {'PASS':>7} {'open':>7} {'pairs':>6}"
     )
+    _row("A/A, both ways round: disjoint", itertools.chain(_stream(same), _stream(1 / same)))
     for name, ratios in (("A/A", same), ("A/A, roles swapped", 1 / same), ("true +10 %", slower)):
         _row(f"{name}: disjoint, each pair used once", _stream(ratios))
         _row(f"{name}: every {looks.total} consecutive pairs", _windows(ratios))

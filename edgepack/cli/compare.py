@@ -105,7 +105,7 @@ def effect_cells(one: Effect) -> tuple[str, ...]:
     """Both values, effect, interval, limit and from what it was found, as plain text."""
     if one.metric == "accuracy":
         bounds = "" if one.interval is None else f"{one.interval[0]:.2f} … {one.interval[1]:.2f}"
-        cells = (f"{100 * one.a:.2f} %", f"{100 * one.b:.2f} %", f"{-one.value:+.2f} points")
+        cells = (f"{100 * one.a:.2f} %", f"{100 * one.b:.2f} %", f"{0.0 - one.value:+.2f} points")
         return (*cells, bounds and f"drop {bounds}", f"drop {one.limit:g}", f"{one.count:,} samples")
     bounds = "" if one.interval is None else f"{one.interval[0]:.3f} … {one.interval[1]:.3f}"
     source = {"paired": f"{one.count} pairs", "unpaired": f"{one.count} runs a side, not interleaved"}

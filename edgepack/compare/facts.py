@@ -55,8 +55,8 @@ def refuse_unlike(
         listed = "\n".join(f"  {line}" for line in found[:_LINES])
         more = f"\n  … and {len(found) - _LINES} more" if len(found) > _LINES else ""
         raise UsageError(
-            f"'{a}' and '{b}' can't be compared, because these differ:\n{listed}{more}\nmeasure both alike: "
-            "'edgepack gate' with both bundles runs them in turns"
+            f"'{a}' and '{b}' can't be compared, because these differ:\n{listed}{more}\n"
+            "measure both with the same device, runtime, threads, protocol and data: best in turns, with 'edgepack bench NEW --against OLD'"
         )
     return shared
 
