@@ -40,7 +40,7 @@ TOLERANCE = 0.03
 _LIMIT = 1 + TOLERANCE
 _SAME = ("a1", "a2", "a3", "a4")
 _SLOW = "slow"
-_PROTOCOL = BenchProtocol(repetitions=2, warmup_min_s=0.1, duration_min_s=0.3)
+_PROTOCOL = BenchProtocol(repetitions=2, warmup_min_s=0.1, warmup_max_s=0.5, duration_min_s=0.3)
 _REDRAWN = 2000
 _SIMULATED = 2000
 
@@ -70,7 +70,11 @@ def _measure(pool: Path, models: tuple[Path, Path], *, seconds: float) -> None:
         while time.monotonic() < end:
             found = bench(asked, device=device, protocol=_PROTOCOL, progress=Silent())
             for number in range(_PROTOCOL.repetitions):
-                medians = {one.label: one.median_ms for one in found.runs if one.round == number}
+                medians = {
+                    one.subject.label: one.metrics["latency_p50_ms"]
+                    for one in found.records
+                    if one.round == number and one.status == "complete"
+                }
                 file.write(json.dumps(medians) + "\n")
             file.flush()
 
