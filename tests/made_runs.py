@@ -34,7 +34,11 @@ ENVIRONMENT = Environment(
     runtime="litert",
     runtime_version="2.3.1",
     os_name="Debian 12",
-    missing={"soc": "no /sys/devices/soc0"},
+    libc="glibc 2.36",
+    soc="BCM2712",
+    memory_bytes=8_000_000_000,
+    boot_id="5f0c",
+    missing={"accelerator": "none"},
 )
 SUBJECT = Subject(
     label="bundle",
@@ -48,7 +52,9 @@ SUBJECT = Subject(
     bundle_sha256="cd" * 32,
 )
 DEVICE = DeviceName(transport="ssh", name="pi5")
-CONDITIONS = Conditions(suite="quick", protocol={"seed": 0, "max_s": 60.0}, threads=1, affinity=(2, 3))
+CONDITIONS = Conditions(
+    suite="quick", protocol={"seed": 0, "max_s": 60.0}, threads=1, affinity=(2, 3), inputs_sha256="12" * 32
+)
 
 
 def state(at_s: float = 0.0) -> DeviceState:
@@ -59,8 +65,14 @@ def state(at_s: float = 0.0) -> DeviceState:
         frequencies_mhz=(2400.0, 2400.0),
         temperature_c=51.5,
         at_s=at_s,
+        wall_s=1_795_000_000.5 + at_s,
         throttled=False,
-        missing={"battery_percent": "no battery"},
+        throttle_count=2,
+        free_memory_bytes=3_000_000_000,
+        battery_percent=81.0,
+        charging=False,
+        thermal_status=1,
+        missing={"energy": "no sensor"},
     )
 
 
@@ -75,6 +87,7 @@ def report(samples_ns: tuple[int, ...] = (1_000_000, 1_200_000, 1_100_000), **ot
         major_faults=3,
         peak_not_reset=None,
         pss_bytes=41_000_000,
+        missing={"swap": "no swap"},
     )
     fields: dict[str, Any] = {
         "agent": 2,
@@ -87,8 +100,17 @@ def report(samples_ns: tuple[int, ...] = (1_000_000, 1_200_000, 1_100_000), **ot
         "stopped_early": False,
         "memory": memory,
         "environment": ENVIRONMENT,
-        "execution": Execution(device="CPU", types={"INT8": 30}, notes=("asked for GPU",), threads=1, affinity=(2, 3)),
-        "before": state(),
+        "execution": Execution(
+            device="CPU",
+            types={"INT8": 30},
+            notes=("asked for GPU",),
+            threads=1,
+            affinity=(2, 3),
+            delegate="XNNPACK",
+            delegated_nodes=28,
+            nodes=30,
+        ),
+        "before": state(0.1),
         "during": (state(1.0), state(2.0)),
         "after": state(3.0),
         "import_ms": 80.0,
@@ -115,7 +137,14 @@ def run(round_: int = 0, *, status: Status = "complete", bench: str = "b1", **ot
         "report": report() if whole else None,
         "reason": None if status == "complete" else "the connection was lost",
         "samples_ns": () if whole or status == "failed" else (1_000_000, 1_010_000),
-        "accuracy": Accuracy(metric="top1", value=0.75, correct=(True, False, True, True), inputs_sha256="ef" * 32)
+        "accuracy": Accuracy(
+            metric="top1",
+            value=0.75,
+            correct=(True, False, True, True),
+            inputs_sha256="ef" * 32,
+            agreement=0.5,
+            max_steps=1.5,
+        )
         if status == "complete"
         else None,
     }

@@ -105,7 +105,7 @@ def test_one_run_is_shown_whole(run: Call) -> None:
         "CONV_2D",
     ):
         assert word in output, word
-    assert "before (0.0 s)" in output and "during (2.0 s)" in output and "51.5" in output
+    assert "before (0.1 s)" in output and "during (2.0 s)" in output and "51.5" in output
 
 
 def test_other_attempts_at_a_run_are_shown(run: Call) -> None:
