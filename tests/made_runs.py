@@ -52,9 +52,7 @@ SUBJECT = Subject(
     bundle_sha256="cd" * 32,
 )
 DEVICE = DeviceName(transport="ssh", name="pi5")
-CONDITIONS = Conditions(
-    suite="quick", protocol={"seed": 0, "max_s": 60.0}, threads=1, affinity=(2, 3), inputs_sha256="12" * 32
-)
+CONDITIONS = Conditions(suite="quick", protocol={"seed": 0, "max_s": 60.0}, threads=1, affinity=(2, 3))
 
 
 def state(at_s: float = 0.0) -> DeviceState:

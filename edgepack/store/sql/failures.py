@@ -32,6 +32,7 @@ _POSTGRESQL = {
     "failed to resolve host": "no such host: correct {variable}",
     "name or service not known": "no such host: correct {variable}",
     "no such file or directory": "no server answers there: start it, or correct {variable}",
+    "lock timeout": "another process has been writing for more than {busy:g} s: run again when it is done",
     "timeout": "the server did not answer in time: is it up, and may this machine reach it?",
     "could not extend file": "no space left on the server's disk; nothing was half written: free some and run again",
     "no space left": "no space left on the server's disk; nothing was half written: free some and run again",
