@@ -146,6 +146,7 @@ def test_a_runtime_is_brought_to_a_device_that_lacks_it_once(
     arm_device.ssh("rm", "-r", "/home/edge/.cache")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_keeps_its_samples_and_its_retry_is_no_second_result(
     arm_device: ArmDevice, opened: Open, model: Path, tmp_path: Path
 ) -> None:

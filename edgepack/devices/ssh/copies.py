@@ -14,6 +14,7 @@ from edgepack.devices.ssh.link import Link
 _SLOWEST_LINK_BYTES_PER_S = 20_000
 _GET_LIMIT_S = 3600.0
 _LOOK_S = 0.5
+_REQUESTS = "16"  # of 32 KiB under way: with more, signs of life would queue behind them on a slow link
 
 
 def put_file(link: Link, file: Path, folder: PurePosixPath, *, name: str | None = None) -> None:
@@ -42,7 +43,7 @@ def get_file(link: Link, remote: PurePosixPath, local: Path, *, at: PurePosixPat
 def _sftp(link: Link, batch: str, *, limit_s: float, doing: str) -> None:
     socket = ["-o", "ControlMaster=no", "-o", f"ControlPath={link.socket}"]
     process = subprocess.Popen(
-        ["sftp", "-q", "-b", "-", *link.options, *socket, *link.sftp_target],
+        ["sftp", "-q", "-b", "-", "-R", _REQUESTS, *link.options, *socket, *link.sftp_target],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -106,6 +106,31 @@ def lock(path: str, *, wait: bool) -> int | None:
     return handle
 
 
+def guarded_base() -> tuple[str, int]:
+    """This user's folder, and the lock that lets nobody else come or go; the last one to leave removes both."""
+    for _ in range(100):
+        base = base_folder()
+        with contextlib.suppress(FileNotFoundError):
+            guard = lock(f"{base}/.lock", wait=True)
+            assert guard is not None
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(f"{base}/.lock").st_ino == os.fstat(guard).st_ino:
+                    return base, guard
+            os.close(guard)
+    raise OSError(errno.EBUSY, "another edgepack keeps removing it", base)
+
+
+def remove_base(base: str) -> None:
+    """Remove the folder of all connections, unless another one is open or opens now."""
+    with contextlib.suppress(OSError):
+        guard = lock(f"{base}/.lock", wait=False)
+        if guard is not None:
+            if os.listdir(base) == [".lock"]:
+                os.unlink(f"{base}/.lock")
+                os.rmdir(base)
+            os.close(guard)
+
+
 def remove_left_behind(base: str) -> list[str]:
     """Remove the folders, and kill the processes, of keepers that are gone."""
     removed = []
@@ -140,14 +165,12 @@ class Keeper:
         # Where idle time passes at once, a time limit says nothing about the link; its end still does.
         counts_instructions = "edgepack.clock=instructions" in (text_of("/proc/cmdline") or "").split()
         self.lost_after_s: float | None = None if counts_instructions else config["lost_after_s"]
-        base = base_folder()
-        guard = lock(f"{base}/.lock", wait=True)
-        self.left_behind = remove_left_behind(base)
-        self.folder = f"{base}/at-{os.getpid()}-{time.monotonic_ns():x}"
+        self.base, guard = guarded_base()
+        self.left_behind = remove_left_behind(self.base)
+        self.folder = f"{self.base}/at-{os.getpid()}-{time.monotonic_ns():x}"
         os.mkdir(self.folder, 0o700)
         self.held = lock(f"{self.folder}/.lock", wait=False)
-        if guard is not None:
-            os.close(guard)
+        os.close(guard)
         self.child: subprocess.Popen[bytes] | None = None
         self.before: dict[str, Any] = {}
         self.pipes: dict[int, str] = {}
@@ -312,6 +335,7 @@ class Keeper:
     def clean_up(self) -> None:
         kill_all_of(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
+        remove_base(self.base)
 
     def flush(self) -> None:
         """The last words, for a bounded time."""

@@ -120,8 +120,9 @@ class Link:
             raise EnvironmentProblem(
                 f"{self.address}: 'ssh' can't be started on this machine: {exc.strerror}; install the OpenSSH client"
             ) from exc
-        for work in (self._read, self._read_errors):
-            threading.Thread(target=work, args=(process,), daemon=True).start()
+        threading.Thread(target=self._read, args=(process,), daemon=True).start()
+        self._errors = threading.Thread(target=self._read_errors, args=(process,), daemon=True)
+        self._errors.start()
         return process
 
     def _greeting(self) -> dict[str, Any]:
@@ -147,6 +148,7 @@ class Link:
     def _why_not(self) -> EnvironmentProblem:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
+            self._errors.join(timeout=2)
         code = self._process.returncode
         if code == 255 or code is None:  # ssh's own failures
             who = self._place.host if self._place.user is None else f"{self._place.user}@{self._place.host}"
@@ -198,6 +200,7 @@ class Link:
         """In words, for a link that is gone."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
+            self._errors.join(timeout=2)
         said = tail(self.said)
         if time.monotonic() - self._heard > self._lost_after_s:
             return f"the device has not answered for {self._lost_after_s:g} s"

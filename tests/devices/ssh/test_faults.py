@@ -161,6 +161,7 @@ def test_memory_that_runs_out(opened: Open, arm_device: ArmDevice) -> None:
     assert device.run(["echo", "still here"], timeout_s=60).stdout == "still here\n"
     device.close()
     assert nothing_is_left(arm_device, folder_of(device))
+    assert arm_device.ssh("ls", "-A", "/var/tmp").stdout == ""
 
 
 def test_a_clock_that_jumps(opened: Open, arm_device: ArmDevice) -> None:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,28 @@ def test_an_edgepack_that_ends_leaves_nothing_on_the_device(number: signal.Signa
 
     wait_until(lambda: not folder.exists())
     assert processes_with(str(folder)) == []
+
+
+def test_the_last_connection_removes_the_folder_of_all(device: SshTransport) -> None:
+    base = folder_of(device).parent
+    with SshTransport("board"):
+        pass
+    assert base.exists()
+
+    device.close()
+
+    # Another test process may have a connection of its own.
+    wait_until(lambda: not base.exists() or any(path.name.startswith("at-") for path in base.iterdir()))
+    assert not folder_of(device).exists()
+
+
+def test_connections_that_come_and_go_at_once_do_not_disturb_each_other() -> None:
+    def use() -> str:
+        with SshTransport("board") as device:
+            return device.run(["echo", "hello"], timeout_s=60).stdout
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [done.result() for done in [pool.submit(use) for _ in range(8)]] == ["hello\n"] * 8
 
 
 def test_nothing_of_ours_stays_on_this_machine_either(monkeypatch: pytest.MonkeyPatch) -> None:
