@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgepack.store.results import ResultStore, Where
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _STATUSES = ("complete", "partial", "void", "failed")
 _FILTERS = {
@@ -41,7 +42,22 @@ FORMATS = (
 
 
 def complete_reference(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Benches that begin so, the newest first, and 'latest'; nothing where there is no store yet or it can't be read."""
+    """Benches that begin so, the newest first, and 'latest'."""
+    benches = _in_the_store(lambda store: store.benches())
+    names = [bench.bench for bench in reversed(benches)]
+    return [name for name in ["latest", *names] if names and name.startswith(incomplete)]
+
+
+def complete_run(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Keys of runs that begin so, the newest first, a hundred at most."""
+    from edgepack.store.results import Where
+
+    found = _in_the_store(lambda store: store.summaries(Where(key=incomplete or None), limit=100))
+    return [run.key for run in reversed(found)]
+
+
+def _in_the_store(read: Callable[[ResultStore], list[T]]) -> list[T]:
+    """What a shell completes is read without a word: nothing where there is no store yet or it can't be read."""
     from edgepack.core.errors import EdgepackError
     from edgepack.store.results import open_store
     from edgepack.store.sql.place import place_of
@@ -51,10 +67,9 @@ def complete_reference(_ctx: click.Context, _parameter: click.Parameter, incompl
         if path is not None and not path.exists():
             return []
         with open_store() as store:
-            names = ["latest", *(bench.bench for bench in reversed(store.benches()))]
+            return read(store)
     except EdgepackError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
 
 
 def filter_options(function: F) -> F:
@@ -141,7 +156,7 @@ def runs(*, reference: str | None, limit: int, as_json: bool, **filters: str | N
 
 
 @results.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=complete_run)
 @click.option("--samples", is_flag=True, help="Every raw sample, one a line (with --json: in the object).")
 @json_option
 def show(*, run: str, samples: bool, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from click.testing import Result
 from made_runs import run as made_run
 from made_runs import subject
 
-from edgepack.cli.results import FORMATS, complete_reference
+from edgepack.cli.results import FORMATS, complete_reference, complete_run
 from edgepack.records import DeviceName
 from edgepack.store import exports
 from edgepack.store.results import open_store
@@ -219,7 +219,7 @@ def test_the_command_offers_every_format_of_the_table() -> None:
     assert list(exports.FORMATS) == list(FORMATS)
 
 
-def test_a_shell_completes_benches(filled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_shell_completes_benches_and_runs(run: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import click
 
     def complete(word: str) -> list[str]:
@@ -227,6 +227,9 @@ def test_a_shell_completes_benches(filled: Path, monkeypatch: pytest.MonkeyPatch
 
     assert complete("") == ["latest", "bbbb-2", "aaaa-1"]
     assert complete("a") == ["aaaa-1"]
+    assert complete("lat") == ["latest"]
+    keys = complete_run(click.Context(click.Command("x")), click.Argument(["x"]), "")
+    assert keys == [one["key"] for one in reversed(json.loads(run("results", "runs", "--json").output)["runs"])]
     monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "none.sqlite"))
     assert complete("") == []
     assert not (tmp_path / "none.sqlite").exists()

@@ -16,9 +16,12 @@ from pathlib import Path
 import postgres_server
 import pytest
 from made_runs import run
+from sqlalchemy import text
 
 from edgepack.core.errors import EdgepackError, EnvironmentProblem, UsageError
 from edgepack.store.results import open_store
+from edgepack.store.sql.connect import open_engine, reading
+from edgepack.store.sql.place import place_of
 
 
 @pytest.fixture
@@ -74,6 +77,7 @@ def test_results_are_kept_in_the_users_data_folder_unless_told_otherwise(
     [
         ("mysql://me:secret@host/db", "edgepack keeps results in SQLite or PostgreSQL, not in 'mysql'"),
         ("sqlite://", "names no file"),
+        ("sqlite:///results.sqlite?mode=ro", "SQLite takes no options here"),
         ("postgresql://me:secret@host:port/db", "not a URL of a store"),
     ],
 )
@@ -234,6 +238,37 @@ def test_a_user_who_may_not_make_tables_is_told(postgres: postgres_server.Server
 
     with pytest.raises(EnvironmentProblem, match=r"permission denied for schema public: grant the user CREATE"):
         open_store(postgres.url("postgres").replace("edgepack@", "guest@"))
+
+
+def test_a_user_who_owns_no_tables_reads_and_writes_but_adds_no_column(postgres: postgres_server.Server) -> None:
+    url = postgres.schema()
+    name = url.rpartition("%3D")[2]
+    with open_store(url) as store:
+        store.add([run(0)])
+    postgres.sql(
+        f"CREATE ROLE member LOGIN; GRANT USAGE ON SCHEMA {name} TO member; "
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO member"
+    )
+    members = url.replace("edgepack@", "member@")
+    with open_store(members) as store:
+        assert store.add([run(0), run(1)]).inserted == 1
+
+    postgres.sql(f"ALTER TABLE {name}.metrics DROP COLUMN energy_mj")
+
+    with pytest.raises(EnvironmentProblem, match=r"must be owner of table metrics: open the store once as their owner"):
+        open_store(members)
+    open_store(url).close()
+    with open_store(members) as store:
+        assert len(store.summaries()) == 2
+
+
+def test_a_statement_on_the_server_ends_in_time(postgres: postgres_server.Server) -> None:
+    place = place_of(postgres.schema())
+    engine = open_engine(place)
+
+    with reading(engine, place) as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar() == "10min"
+    engine.dispose()
 
 
 def test_tables_of_our_names_that_are_not_ours_are_left_alone(postgres: postgres_server.Server) -> None:

@@ -14,7 +14,16 @@ from edgepack.store.sql.failures import BUSY_TIMEOUT_S, told
 from edgepack.store.sql.place import VARIABLE, Place
 
 _WRITES = "edgepack_writes"
-_CONNECT_TIMEOUT_S = 10
+# Every wait ends: of a host that is gone after about a minute (libpq's names, milliseconds only in the last), of a statement after ten.
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "application_name": "edgepack",
+}
+_STATEMENT_TIMEOUT_S = 600
 _LOCK_KEY = 0x6564_6765_7061_636B  # 'edgepack': PostgreSQL's advisory locks are numbers
 
 
@@ -23,8 +32,10 @@ def open_engine(place: Place) -> Engine:
     with told(place):
         if place.path is not None:
             return _sqlite(place)
-        connect = {"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "edgepack"}
-        return create_engine(place.url, connect_args=connect, poolclass=QueuePool, pool_size=2, pool_pre_ping=True)
+        arguments = {name: value for name, value in _POSTGRESQL.items() if name not in place.url.query}
+        engine = create_engine(place.url, connect_args=arguments, poolclass=QueuePool, pool_size=2, pool_pre_ping=True)
+        event.listen(engine, "connect", _bound)
+        return engine
 
 
 @contextmanager
@@ -65,6 +76,11 @@ def _set_up(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins no transaction of its own: `_begin` says which kind
     for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -65536"):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _bound(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT_S}s'")
+    connection.commit()
 
 
 def _begin(connection: Connection) -> None:

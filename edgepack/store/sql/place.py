@@ -45,6 +45,8 @@ def place_of(text: str | None) -> Place:
     if kind == "sqlite":
         if not url.database or url.database == ":memory:":
             raise UsageError(f"{text}: names no file, and results in memory would be lost: write sqlite:///FILE")
+        if url.query:
+            raise UsageError(f"{text}: SQLite takes no options here ('?…'): write sqlite:///FILE")
         return _file(Path(url.database).expanduser())
     if kind in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
