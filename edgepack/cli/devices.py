@@ -46,6 +46,8 @@ def devices(*, device: str | None, probe: bool, inventory: Path | None, as_json:
         _describe(device, inventory, as_json=as_json)
         return
     known, why_no_adb = known_devices(inventory)
+    if probe and not as_json:
+        click.echo(f"asking {len(known)} devices …", err=True)
     answers = _ask_all([one.name for one in known], inventory) if probe else [None] * len(known)
     if as_json:
         content = [{**asdict(one), **_content(answer)} for one, answer in zip(known, answers, strict=True)]
