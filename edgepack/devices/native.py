@@ -46,12 +46,12 @@ state before
 echo "{mark} statistics"
 {command} {statistics} >statistics.out 2>&1 & p=$!
 while kill -0 $p 2>/dev/null; do
-  told=$(grep -s -E '^(VmHWM|VmRSS)' /proc/$p/status | tr '\\n' ' '); [ -n "$told" ] && last=$told
+  told=$(grep -s -E '^(VmHWM|VmRSS)' /proc/$p/status); [ -n "$told" ] && last=$told
   faults=$(cut -d ' ' -f 12 /proc/$p/stat 2>/dev/null); [ -n "$faults" ] && majors=$faults
   sleep 0.2
 done
 wait $p; code=$?
-cat statistics.out; echo "{mark} memory"; echo "$last majors $majors"; [ $code = 0 ] || exit $code
+cat statistics.out; echo "{mark} memory"; echo $last majors $majors; [ $code = 0 ] || exit $code
 i=0
 while [ $i -lt {samples} ]; do
   echo "{mark} sample"; {command} {one} 2>&1 || exit $?

@@ -18,7 +18,7 @@ prop() { v=$(getprop "$2" 2>/dev/null); [ -n "$v" ] && echo "$1 $v"; }
 echo "system $(uname -s)"; echo "machine $(uname -m)"; echo "kernel $(uname -r)"
 while read -r line; do case "$line" in PRETTY_NAME=*) echo "os_name ${line#PRETTY_NAME=}";; esac; done </etc/os-release 2>/dev/null
 prop android ro.build.version.release; prop soc ro.soc.model; prop model ro.product.model; prop api_level ro.build.version.sdk
-tr '\000' '\n' </proc/device-tree/compatible 2>/dev/null | tail -n 1 | sed 's/^/soc_tree /'
+[ -r /proc/device-tree/compatible ] && tr '\000' '\n' </proc/device-tree/compatible | tail -n 1 | sed 's/^/soc_tree /'
 getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/^/libc /'
 grep -E '^(CPU implementer|CPU part|model name)' /proc/cpuinfo | sed 's/^/cpuinfo /'
 grep -E '^MemTotal' /proc/meminfo | sed 's/^/memory /'
