@@ -20,7 +20,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Judge it": {
         "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole and runs right here."),
         "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
-        "bench": Entry("edgepack.cli.bench:bench", "Measure latency and memory on this machine."),
+        "bench": Entry("edgepack.cli.bench:bench", "Measure latency, memory and accuracy on a device."),
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
         "report": Entry("edgepack.cli.report:report", "Write benchmark results as one HTML page."),
         "gate": Entry("edgepack.cli.gate:gate", "Decide whether a bundle is worse than a baseline."),
