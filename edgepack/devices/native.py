@@ -161,7 +161,8 @@ def _parts(stdout: str) -> dict[str, list[str]]:
 def _report(
     native: NativeBenchmark, spec: AgentSpec, parts: Mapping[str, list[str]], told: NativeRun, samples: list[NativeRun]
 ) -> AgentReport:
-    before, after = (_state(parts.get(word, [""])[0]) for word in ("before", "after"))
+    before = _state(parts.get("before", [""])[0], began_s=None)
+    after = _state(parts.get("after", [""])[0], began_s=before.wall_s)
     return AgentReport(
         agent=AGENT,
         model_sha256=parts["sha256"][0].split()[0],
@@ -251,7 +252,8 @@ def _memory(text: str, told: NativeRun, short: NativeRun) -> MemoryUse:
     )
 
 
-def _state(text: str) -> DeviceState:
+def _state(text: str, *, began_s: float | None) -> DeviceState:
+    """`at_s` is by the wall clock, too, which is all that every shell tells: a jump of that clock goes unseen."""
     lines = [(key, value.strip()) for key, _, value in (line.partition(" ") for line in text.splitlines())]
     first: dict[str, Any] = dict(reversed(lines))
     celsius = [float(value) / 1000 for key, value in lines if key == "milli_c" and value.lstrip("-").isdigit()]
@@ -276,7 +278,9 @@ def _state(text: str) -> DeviceState:
     missing = {name: _NOT_TOLD for name, value in found.items() if value is None}
     if not loads:
         missing["load_average"] = "the device doesn't tell it; 0 stands for unknown"
-    return DeviceState(load_average=float(loads or 0), missing=missing, **found)  # type: ignore[arg-type]
+    wall_s = float(first["wall"]) if first.get("wall", "").isdigit() else None
+    at_s = wall_s - began_s if wall_s is not None and began_s is not None else 0.0
+    return DeviceState(load_average=float(loads or 0), at_s=at_s, wall_s=wall_s, missing=missing, **found)  # type: ignore[arg-type]
 
 
 def _partial(stdout: str, native: NativeBenchmark, reason: str) -> PartialRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,8 @@ def check(report: AgentReport, model: Path) -> None:
     assert memory.after_first_bytes == memory.before_load_bytes + round(9.25 * 2**20)
     assert memory.peak_not_reset
     assert report.before.missing["throttled"]
+    assert report.before.wall_s and report.after.wall_s
+    assert report.after.at_s == report.after.wall_s - report.before.wall_s
 
 
 def test_a_run_is_a_report_like_any_other(model: Path) -> None:
@@ -125,6 +128,26 @@ def test_a_run_is_a_report_like_any_other(model: Path) -> None:
     check(report, model)
     figures = metrics_of(report, size_bytes=400)
     assert 10.9 <= figures["latency_p50_ms" if "latency_p50_ms" in figures else "emulated_p50_ms"] < 11.0
+
+
+@pytest.mark.skipif(
+    not shutil.which("mksh") or not shutil.which("toybox"),
+    reason="mksh or toybox isn't installed (Debian: mksh toybox)",
+)
+def test_a_run_in_androids_shell_with_androids_tools(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toybox, mksh = str(shutil.which("toybox")), str(shutil.which("mksh"))
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
+        (folder / name).symlink_to(toybox)
+    (folder / "sh").unlink(missing_ok=True)
+    (folder / "sh").symlink_to(mksh)
+    monkeypatch.setenv("PATH", str(folder))
+
+    with LocalTransport() as device:
+        check(measured(device, model), model)
 
 
 def test_a_model_that_it_cant_open_is_told_in_its_words(tmp_path: Path) -> None:
