@@ -29,6 +29,8 @@ NOTE: dict[Kind, str] = {
     "instructions": "instructions: a proxy, no latency",
 }
 UNIT: dict[Kind, str] = {"device": "ms", "emulated": "ms", "instructions": "instructions"}
+# What the middle of a row's samples is called.
+MIDDLE: dict[Kind, str] = {"device": "p50", "emulated": "emulated p50", "instructions": "guest instructions"}
 # From a sample's own unit to the panel's.
 DIVISOR: dict[Kind, float] = {"device": 1e6, "emulated": 1e6, "instructions": 1.0}
 

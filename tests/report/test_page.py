@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from edgepack.report.html import html_report, page_of
 from edgepack.report.material import from_store
 from edgepack.store.results import ResultStore, Where
 from tests.report.chromium import PROGRAM, Page, browser
+from tests.report.colour import SIGHTS, contrast, difference
 from tests.report.synthetic import fleet, record
 
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
@@ -159,7 +160,7 @@ def test_long_names_overflow_nothing(page: Page, tmp_path: Path, width: int) -> 
 
 
 @needs_chromium
-def test_text_can_be_told_from_its_ground_in_light_and_dark(page: Page, file: Path) -> None:
+def test_text_and_models_can_be_told_apart_in_light_and_dark_whatever_colours_one_sees(page: Page, file: Path) -> None:
     """WCAG 2.2: a contrast of 4.5 for text, 3 for marks."""
     for dark in (False, True):
         page.open(file, dark=dark)
@@ -172,8 +173,12 @@ def test_text_can_be_told_from_its_ground_in_light_and_dark(page: Page, file: Pa
             assert contrast(colours[name], colours["paper"]) >= 4.5, (dark, name)
         for name in ("warn", "proxy"):
             assert contrast(colours[name], colours[f"{name}-ground"]) >= 4.5, (dark, name)
-        for name in ("c0", "c1", "c2", "c3", "c4", "c5"):
-            assert contrast(colours[name], colours["paper"]) >= 3, (dark, name)
+        models = [colours[f"c{number}"] for number in range(6)]
+        for colour in models:
+            assert contrast(colour, colours["paper"]) >= 3, (dark, colour)
+        for one, other in itertools.combinations(models, 2):
+            for sight in SIGHTS:
+                assert difference(one, other, sight=sight) >= 20, (dark, one, other, sight)
 
 
 @needs_chromium
@@ -266,18 +271,3 @@ def test_a_page_without_a_complete_run_says_so() -> None:
 
     assert "No complete run" in text
     assert "the runtime is missing" in text
-
-
-def contrast(one: str, other: str) -> float:
-    """WCAG's contrast ratio of two colours '#rrggbb'."""
-    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
-    return (bright + 0.05) / (dim + 0.05)
-
-
-def luminance(colour: str) -> float:
-    digits = colour.removeprefix("#")
-    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
-    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    weights: Any = (0.2126, 0.7152, 0.0722)
-    return sum(weight * part for weight, part in zip(weights, linear, strict=True))

@@ -52,7 +52,8 @@ def _told(lane: Lane, panel: DistributionPanel) -> str:
     if panel.unit != "ms":
         return f"median {digits(lane.p50, 4)}"
     ranks = [("p50", lane.p50), ("p90", lane.p90), ("p99", lane.p99)]
-    return " · ".join(f"{name} {digits(value)}" for name, value in ranks if value is not None) + " ms"
+    told = " · ".join(f"{name} {digits(value)}" for name, value in ranks if value is not None)
+    return f"{'emulated ' if panel.place.kind == 'emulated' else ''}{told} ms"
 
 
 def _place(value: float, lane: Lane, scale: Scale) -> float:

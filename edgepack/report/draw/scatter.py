@@ -11,6 +11,7 @@ from edgepack.report.draw.axes import side_axis, value_axis
 from edgepack.report.draw.labels import Box, Mark, placed
 from edgepack.report.draw.style import Style
 from edgepack.report.draw.svg import WIDTH, Scale, join, line, marker, padded, picture, text
+from edgepack.report.panels import MIDDLE
 from edgepack.report.text import interval, number, size
 from edgepack.report.tradeoff import Point, TradeoffPanel
 
@@ -23,7 +24,7 @@ def scatter_figure(panel: TradeoffPanel, styles: dict[str, Style]) -> Markup:
     """One device's models."""
     x = _time_scale(panel)
     y = _side_scale(panel)
-    noun = "p50, ms" if panel.unit == "ms" else "instructions of one inference"
+    noun = f"{MIDDLE[panel.place.kind]}{', ms' if panel.unit == 'ms' else ' of one inference'}"
     side = ("accuracy, %", 100.0) if panel.with_accuracy else ("model file, kB", 1e-3)
     parts = [
         value_axis(x, top=_TOP, bottom=_BOTTOM, title=noun),
@@ -100,7 +101,11 @@ def _names(
 
 
 def _tip(point: Point, panel: TradeoffPanel, style: Style) -> str:
-    told = [style.name, f"p50 {number(point.speed, panel.unit)}", size(point.size_bytes)]
+    told = [
+        style.name,
+        f"{MIDDLE[panel.place.kind]} {number(point.speed, panel.unit if panel.unit == 'ms' else '')}",
+        size(point.size_bytes),
+    ]
     if point.accuracy is not None:
         told.append(f"accuracy {number(point.accuracy, 'share')}")
     if point.accuracy_ci95 is not None:
