@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgepack.core.errors import EdgepackError
@@ -157,13 +157,19 @@ def _with_agent(facts: DeviceFacts, told: Probe) -> DeviceFacts:
         memory_bytes=found.memory_bytes or facts.memory_bytes,
         python=found.python,
         runtimes=dict(told.runtimes),
-        accelerators=told.accelerators or facts.accelerators,
+        accelerators=_together(told.accelerators, facts.accelerators),
         emulated=found.emulated,
         clock=found.clock,
         boot_id=found.boot_id or facts.boot_id,
         state=told.state,
         missing={**found.missing, **facts.missing},
     )
+
+
+def _together(agents: Sequence[str], shells: Sequence[str]) -> tuple[str, ...]:
+    """The agent's accelerators, and those that only the shell found; the same device file counts once."""
+    told = " ".join(agents)
+    return (*agents, *(one for one in shells if one.partition("(/")[2].rstrip(")") not in told or "(/" not in one))
 
 
 def _cores(lines: list[str]) -> dict[str, int]:

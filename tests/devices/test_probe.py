@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgepack.devices.local import LocalTransport
-from edgepack.devices.probe import facts_of, shell_facts
+from edgepack.devices.probe import _together, facts_of, shell_facts
 from edgepack.records import DeviceName
 
 # The script's output on Android 14 has these lines: getprop's values and /proc/cpuinfo of a Pixel 8 (Tensor G3: 4× A510, 4× A715, 1× X3).
@@ -57,6 +57,13 @@ def test_a_device_that_tells_nothing_is_described_by_that() -> None:
 
     assert (facts.machine, facts.kernel, facts.os_name, facts.memory_bytes) == ("unknown", "unknown", None, None)
     assert "max_mhz" in facts.missing
+
+
+def test_an_accelerator_that_agent_and_shell_both_found_is_named_once() -> None:
+    agents = ("GPU (dev/dri/renderD128)", "OpenVINO GPU: Arc")
+    shells = ("GPU (/dev/dri/renderD128)", "Coral Edge TPU (/dev/apex_0)", "Android NNAPI")
+
+    assert _together(agents, shells) == (*agents, "Coral Edge TPU (/dev/apex_0)", "Android NNAPI")
 
 
 def test_this_machine_tells_by_shell_and_agent() -> None:
