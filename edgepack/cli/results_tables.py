@@ -10,15 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgepack.cli.tables import facts, plain_table
-from edgepack.cli.words import digits, quantity, shortened
+from edgepack.cli.words import digits, percent, quantity, shortened
 from edgepack.records import METRICS, RunSummary
 
 if TYPE_CHECKING:
-    from edgepack.records import DeviceName, DeviceState, RunRecord
+    from edgepack.records import Accuracy, AgentReport, DeviceName, DeviceState, Energy, RunRecord
     from edgepack.store.results import Attempt, BenchSummary
 
 _COLORS = {"complete": "green", "partial": "yellow", "void": "yellow", "failed": "bold red"}
-_BENCH_CHARACTERS, _KEY_CHARACTERS = 13, 10
+_BENCH_CHARACTERS, _KEY_CHARACTERS = 12, 10
 _HEADLINE = ("latency_p50_ms", "emulated_p50_ms", "guest_instructions")  # the first that a run has stands for it
 
 
@@ -144,7 +144,28 @@ def _report_facts(record: RunRecord) -> list[tuple[str, str]]:
         ("runtime", escape(f"{environment.runtime} {environment.runtime_version}, {_threads(record.report.threads)}")),
         ("ran on", escape(" ".join(part for part in (execution.device, types) if part))),
         ("notes", escape("; ".join(execution.notes))),
+        ("accuracy", "" if record.accuracy is None else _accuracy(record.accuracy)),
+        ("energy", "" if record.report.energy is None else _energy(record.report.energy)),
+        *(("not told", escape(f"{name}: {why}")) for name, why in _missing(record.report).items()),
     ]
+
+
+def _accuracy(found: Accuracy) -> str:
+    parts = [f"{found.metric} {percent(found.value)} of {len(found.correct):,} samples"]
+    if found.agreement is not None:
+        parts.append(f"{percent(found.agreement)} agree with the verified outputs")
+    return escape(", ".join(parts))
+
+
+def _energy(found: Energy) -> str:
+    return escape(
+        f"{digits(found.joules)} J of the whole device in {found.window_s:.1f} s ({found.sensor}, {found.rate_hz:g} Hz)"
+    )
+
+
+def _missing(report: AgentReport) -> dict[str, str]:
+    """What the device didn't tell, and why."""
+    return {**report.environment.missing, **report.memory.missing, **report.before.missing}
 
 
 def _states(moments: Mapping[str, Sequence[DeviceState]]) -> Table:

@@ -105,6 +105,10 @@ def test_one_run_is_shown_whole(run: Call) -> None:
         "CONV_2D",
     ):
         assert word in output, word
+    for line in ("accelerator: none", "swap: no swap", "energy: no sensor"):
+        assert f"not told    {line}" in output
+    assert "top1 75.00 % of 4 samples, 50.00 % agree with the verified outputs" in output
+    assert "0.5 J of the whole device in 2.0 s (hwmon0, 10 Hz)" in output
     assert "before (0.1 s)" in output and "during (2.0 s)" in output and "51.5" in output
 
 
