@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from edgepack.bench import BenchModel, BenchProtocol, BenchResult
 from edgepack.bench import bench as bench_models
 from edgepack.bench.evaluation import evaluation_samples
-from edgepack.bench.layers import layers_of
 from edgepack.bench.on_device import protocol_on
 from edgepack.bundle import Bundle, read_bundle
 from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
@@ -193,18 +193,13 @@ def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle
         version=manifest.version,
         target=manifest.target,
         bundle_sha256=sha256_file(file),
-        layers={} if label == "float" else _layers(bundle, files[0]),
+        tensors={} if label == "float" else _tensors(bundle),
     )
 
 
-def _layers(bundle: Bundle, model: Path) -> dict[str, str]:
-    """The source model's operation for tensors and operators of the file."""
-    if "reports/tensors.json" not in bundle.names:
-        return {}
-    tensors = json.loads(bundle.read("reports/tensors.json"))
-    return layers_of(
-        model, bundle.manifest.model.format, {name: str(one["operation"]) for name, one in tensors.items()}
-    )
+def _tensors(bundle: Bundle) -> dict[str, Any]:
+    name = "reports/tensors.json"
+    return dict(json.loads(bundle.read(name))) if name in bundle.names else {}
 
 
 def _runtime_of(bundle: Bundle) -> str:

@@ -14,7 +14,7 @@ from edgepack.records import Subject
 class BenchModel:
     """A model file to measure, the files that lie beside it, and the runtime that the agent opens it in, with that runtime's options.
 
-    `bundle`, `version`, `target` and `bundle_sha256` say which bundle it is of; `layers` names the source model's layer for tensors of the file.
+    `bundle`, `version`, `target` and `bundle_sha256` say which bundle it is of; `tensors` is the content of its reports/tensors.json, for the layers' names.
     """
 
     label: str
@@ -28,7 +28,7 @@ class BenchModel:
     version: str | None = None
     target: str | None = None
     bundle_sha256: str | None = None
-    layers: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def subject(self) -> Subject:

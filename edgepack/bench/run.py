@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,12 +16,12 @@ from edgepack.bench.samples import BenchSamples, accuracy_of
 from edgepack.core.errors import EdgepackError, StageError, UsageError
 from edgepack.core.types import Progress
 from edgepack.devices.protocol import DeviceLost, Transport
-from edgepack.records import Accuracy, AgentReport, Conditions, DeviceState, LayerTime, RunRecord, Status
+from edgepack.layer_names import with_source_layers
+from edgepack.records import Accuracy, AgentReport, Conditions, DeviceState, RunRecord, Status
 from edgepack.suites import BenchProtocol, conditions_of
 
 Keep = Callable[[RunRecord], None]
 QUICK = BenchProtocol()
-_FUSED = re.compile(r"_token_\d+\Z")
 
 
 def bench(
@@ -161,7 +160,7 @@ class _Session:
                 raise StageError(
                     f"bench {model.label}: {model.path} is not the file that was asked for; build it again"
                 )
-            report = replace(report, profile=tuple(_with_layer(one, model) for one in report.profile))
+            report = replace(report, profile=with_source_layers(report.profile, model.path, model.tensors))
             void = void_reason(report, self.protocol) if what != "profile" else None
             status: Status = "complete" if void is None else "void"
             if accuracy is not None:
@@ -208,14 +207,6 @@ class _Session:
         self.records.append(run)
         self.keep(run)
         return run
-
-
-def _with_layer(one: LayerTime, model: BenchModel) -> LayerTime:
-    """With the source model's layer, where a name leads to one: the file's, that before ONNX Runtime fused it, or one of several."""
-    for name in (one.name, _FUSED.sub("", one.name), *one.name.split(";")):
-        if name in model.layers:
-            return replace(one, source_layer=model.layers[name])
-    return one
 
 
 def _shown(run: RunRecord) -> str:

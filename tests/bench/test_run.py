@@ -345,7 +345,7 @@ def test_samples_are_judged_once_a_model(model: BenchModel, tmp_path: Path) -> N
 
 def test_a_profile_is_a_run_of_its_own_that_counts_in_nothing_else(model: BenchModel) -> None:
     with LocalTransport() as device:
-        named = replace(model, layers={})
+        named = replace(model, tensors={})
         result = bench([named], device=device, protocol=PROTOCOL, progress=Silent(), profile=True)
 
     assert [run.conditions.suite for run in result.records] == ["quick"] * 3 + ["profile"]
@@ -355,8 +355,9 @@ def test_a_profile_is_a_run_of_its_own_that_counts_in_nothing_else(model: BenchM
     assert all(one.mean_ms >= 0 and one.calls >= 20 for one in operators)  # a reshape takes none
 
     layers = {one.name: f"layer {index}" for index, one in enumerate(operators)}
+    tensors = {name: {"operation": layer} for name, layer in layers.items()}
     with LocalTransport() as device:
-        named = replace(model, layers=layers)
+        named = replace(model, tensors=tensors)
         again = bench(
             [named], device=device, protocol=replace(PROTOCOL, repetitions=1), progress=Silent(), profile=True
         )
