@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -69,6 +69,7 @@ def bench(
     accuracy: Path | None = None,
     profile: bool = False,
     provision: bool = False,
+    delegate: str | None = None,
     work_folder: Path | None = None,
     protocol: BenchProtocol | None = None,
     keep: Callable[[RunRecord], None] | None = None,
@@ -78,7 +79,8 @@ def bench(
 
     Labels are 'float', the name and version of each of `against`, and 'bundle'; the first is the baseline. `device` is an address or a name of `inventory` (devices.toml).
     `accuracy` is the recipe that the bundle was built from: its evaluation samples run on the device, too. `work_folder` is where the bundle was built
-    (default: `.edgepack` beside the bundle's folder). `provision` brings the runtimes to a device that lacks them. `keep` gets every run as it ends.
+    (default: `.edgepack` beside the bundle's folder). `provision` brings the runtimes to a device that lacks them. `delegate` is a LiteRT delegate's library on the device,
+    or "none" for the runtime's own kernels. `keep` gets every run as it ends.
 
     Raises BundleError for a damaged bundle, UsageError when the float model is not there, DataError when the recipe's samples are not those that the bundle
     was verified with, and what `edgepack.bench.bench` raises.
@@ -86,6 +88,8 @@ def bench(
     progress = progress or Silent()
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
     models, borders = _models(bundle, against, against_float=against_float, work_folder=work_folder)
+    if delegate is not None:
+        models = [_with_delegate(model, delegate) for model in models]
     runtimes = sorted({model.runtime for model in models}) if provision else []
     reach = partial(open_with_runtimes, device, inventory, runtimes, progress)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, reach() as reached:
@@ -160,6 +164,14 @@ def _models(
         models.append(_of_bundle(one, path, label=label, work_folder=work_folder))
         borders[label] = tuple(item.as_signature() for item in manifest.inputs)
     return models, borders
+
+
+def _with_delegate(model: BenchModel, delegate: str) -> BenchModel:
+    if model.runtime != "litert":
+        raise UsageError(
+            f"--delegate: {model.label} runs in {model.runtime}; only LiteRT takes a delegate, so leave it out"
+        )
+    return replace(model, runtime_options={**model.runtime_options, "delegate": delegate})
 
 
 def bench_model(bundle: Path, *, label: str = "bundle") -> BenchModel:

@@ -113,7 +113,10 @@ def _expected(
     for model in models:
         progress.start(f"Running {model.label} here, to compare with")
         try:
-            runtime = RUNTIMES.load(model.runtime).model_validate(dict(model.runtime_options))
+            options = {
+                name: value for name, value in model.runtime_options.items() if name != "delegate"
+            }  # the device's
+            runtime = RUNTIMES.load(model.runtime).model_validate(options)
             session = runtime.open(model.path, threads=plan.target.limits.threads)
         except EdgepackError as exc:
             progress.done(f"not possible: {exc}")

@@ -64,6 +64,9 @@ _COUNT = click.IntRange(min=1)
 )
 @click.option("--profile", is_flag=True, help="Time single operators, too, in a process of their own.")
 @click.option(
+    "--delegate", metavar="PATH|none", help="A LiteRT delegate's library on the device, or LiteRT's own kernels."
+)
+@click.option(
     "--provision", is_flag=True, help="Bring the runtime's packages to the device first; nothing is installed there."
 )
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
@@ -85,6 +88,7 @@ def bench(
     cool_below: float | None,
     profile: bool,
     provision: bool,
+    delegate: str | None,
     no_store: bool,
     save: Path | None,
     work_dir: Path | None,
@@ -125,6 +129,7 @@ def bench(
             accuracy=accuracy,
             profile=profile,
             provision=provision,
+            delegate=delegate,
             work_folder=work_dir,
             protocol=protocol,
             keep=None if store is None else _keeper(store),
