@@ -65,7 +65,9 @@ def test_every_exit_code_is_in_the_table(cli_page: str) -> None:
         assert f"| {code} |" in cli_page
 
 
-@pytest.mark.parametrize("name", [DEBUG_VARIABLE, "EDGEPACK_CACHE_DIR", "EDGEPACK_TEST_DATA", "CXX", "NO_COLOR"])
+@pytest.mark.parametrize(
+    "name", [DEBUG_VARIABLE, "EDGEPACK_CACHE_DIR", "EDGEPACK_STORE", "EDGEPACK_TEST_DATA", "CXX", "NO_COLOR"]
+)
 def test_every_variable_is_described(cli_page: str, name: str) -> None:
     assert f"`{name}`" in cli_page
 
