@@ -15,6 +15,7 @@ from edgepack.report.rows import Row
 BINS = 72
 # The axis ends at this share of the samples: a handful of interruptions would squeeze all others into one bar.
 SHOWN_SHARE = 0.97
+_TAIL = 1.5  # of the width from the fastest sample to p90
 _RUNS_DRAWN_MAX = 60
 
 
@@ -66,7 +67,7 @@ def distributions(rows: Sequence[Row], details: Sequence[Detail]) -> tuple[Distr
 def _panel(place: Place, rows: Sequence[Row], by_row: dict[str, list[Detail]]) -> DistributionPanel:
     weighted = {row.id: _weighted(by_row[row.id], DIVISOR[place.kind]) for row in rows}
     low = min(float(weighted[row.id][0].min()) / row.speed for row in rows)
-    high = max(max(_share_below(weighted[row.id]), *row.run_values, _ranks(row)[1] or 0.0) / row.speed for row in rows)
+    high = max(_end(weighted[row.id], row) / row.speed for row in rows)
     edges = _edges(low, high)
     lanes = tuple(_lane(row, weighted[row.id], edges, by_row[row.id]) for row in rows)
     return DistributionPanel(
@@ -85,10 +86,13 @@ def _weighted(details: Sequence[Detail], divisor: float) -> Points:
     return values[order], weights[order]
 
 
-def _share_below(points: Points) -> float:
+def _end(points: Points, row: Row) -> float:
+    """Where the axis may end for a row: at SHOWN_SHARE of its samples, but a long tail makes no hill flat; all run medians are on it."""
     values, weights = points
     place = int(np.searchsorted(np.cumsum(weights), SHOWN_SHARE * weights.sum()))
-    return float(values[min(place, len(values) - 1)])
+    at_share = float(values[min(place, len(values) - 1)])
+    p90 = _ranks(row)[1] or at_share
+    return max(min(at_share, p90 + _TAIL * (p90 - float(values[0]))), p90, *row.run_values)
 
 
 def _ranks(row: Row) -> tuple[float, float | None, float | None]:

@@ -17,6 +17,11 @@ KINDS: Mapping[Kind, str] = {
 }
 
 
+# No process has a peak of 0 bytes: a device that can't tell it says so with 0 (devices/native.py).
+PEAK = "peak_memory_bytes"
+_OF_PEAK = (PEAK, "model_memory_bytes")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The complete runs of a row, in the order they were given."""
@@ -36,7 +41,10 @@ class Group:
 
     def values(self, name: str) -> list[float]:
         """A metric of the runs that have it."""
-        return [run.metrics[name] for run in self.runs if name in run.metrics]
+        told = self.runs
+        if name in _OF_PEAK and not all(run.metrics.get(PEAK, 1.0) for run in told):
+            told = [run for run in told if run.metrics.get(PEAK)]
+        return [run.metrics[name] for run in told if name in run.metrics]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,7 @@ def _environment() -> Environment:
         "size": text.size,
         "title_of": title_of,
         "span": text.span,
+        "tail": text.tail,
     }
     environment.globals |= {"NOTE": NOTE, "PHASES": PHASES, "STAGES": STAGES}
     return environment

@@ -20,7 +20,10 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLine:
-    """Medians over `runs` runs: `stages` in the order of STAGES, the peak, the proportional set size where the device told it."""
+    """Medians over `runs` runs: `stages` in the order of STAGES, the peak, the proportional set size where the device told it.
+
+    `otherwise` says of stages that this device measured in another way what they are. Runs without a peak are left out.
+    """
 
     row: str
     stages: tuple[float, ...]
@@ -30,6 +33,7 @@ class MemoryLine:
     runs: int
     peak_not_reset: str | None
     why_no_pss: str | None
+    otherwise: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,8 @@ def memories(rows: Sequence[Row], details: Sequence[Detail]) -> tuple[MemoryPane
     """A panel for each device with whole runs."""
     by_row: dict[str, list[Detail]] = {}
     for detail in details:
-        by_row.setdefault(detail.row.id, []).append(detail)
+        if detail.report.memory.peak_bytes:
+            by_row.setdefault(detail.row.id, []).append(detail)
     return tuple(
         MemoryPanel(place=place, lines=tuple(_line(row, by_row[row.id]) for row in group if row.id in by_row))
         for place, group in by_place(rows).items()
@@ -62,6 +67,9 @@ def _line(row: Row, details: Sequence[Detail]) -> MemoryLine:
         pss_bytes=float(statistics.median(pss)) if pss else None,
         major_faults=max(one.major_faults for one in used),
         runs=len(used),
+        otherwise=tuple(
+            {name: why for one in used for name, why in one.missing.items() if name != "pss_bytes"}.items()
+        ),
         why_no_pss=next((why for one in used if (why := one.missing.get("pss_bytes"))), None),
         peak_not_reset=next((one.peak_not_reset for one in used if one.peak_not_reset), None),
     )

@@ -186,6 +186,8 @@ def _why_none(name: str, kind: Kind) -> str:
         return "only an emulated device has it"
     if name in ("load_ms", "first_ms"):
         return "an emulator's time is no latency"
+    if name.endswith("_memory_bytes"):
+        return "the device didn't tell it"
     return {"energy_mj": "no energy sensor was read", "accuracy": "not measured on the device"}.get(
         name, "not measured"
     )

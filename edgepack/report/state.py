@@ -118,7 +118,9 @@ def _number_field(
 ) -> Field:
     phases = []
     for phase in PHASES:
-        values = [value for state in by_phase[phase] if (value := read(state)) is not None]
+        values = [
+            value for state in by_phase[phase] if name not in state.missing and (value := read(state)) is not None
+        ]
         phases.append(Range(low=min(values), high=max(values)) if values else Range())
     return Field(name=name, title=title, unit=unit, phases=tuple(phases), missing=_missing(name, every))
 
@@ -150,7 +152,7 @@ def _trace(
         offset_s = (seconds_of(one.run.started_at) - begun).total_seconds()
         phased = [("before", report.before), *(("during", state) for state in report.during), ("after", report.after)]
         for phase, state in phased:
-            if (value := read(state)) is not None:
+            if name not in state.missing and (value := read(state)) is not None:
                 points.append(((offset_s + state.at_s) / 60, float(value), phase))
     points.sort()
     if len(points) > POINTS_MAX:

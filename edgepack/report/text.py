@@ -95,6 +95,16 @@ def short(digest: str | None) -> str:
     return NONE if not digest else digest[:12]
 
 
+def tail(name: str, length: int = 48) -> str:
+    """The end of a long name, which tells layers apart; of a fused operator's names, joined by ';', that of the first.
+
+    >>> tail("model.Net/blocks_3/layers_0/activation.ReLU6_2;;model.Net/stem;", 24)
+    '…rs_0/activation.ReLU6_2'
+    """
+    first = name.split(";")[0] if len(name) > length else name
+    return first if len(first) <= length else f"…{first[1 - length :]}"
+
+
 def plural(count: int, noun: str) -> str:
     """'1 run', '2 runs', thousands apart."""
     return f"{f'{count:,}'.replace(',', chr(0x202F))} {noun}{'' if count == 1 else 's'}"

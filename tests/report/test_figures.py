@@ -114,6 +114,27 @@ def test_memory_lines_are_medians_over_the_runs(figures: Figures) -> None:
     assert line.peak_bytes == statistics.median(peaks)
 
 
+def test_a_value_that_stands_for_unknown_is_shown_as_unknown() -> None:
+    """As devices/native.py has it: 0 in a field that has to be a number, and why in `missing`."""
+    run = record("bundle", "phone")
+    assert run.report is not None
+    memory = replace(run.report.memory, peak_bytes=0, before_load_bytes=0, missing={"peak_bytes": "0 is unknown"})
+    states = {
+        name: replace(getattr(run.report, name), load_average=0.0, missing={"load_average": "0 is unknown"})
+        for name in ("before", "after")
+    }
+
+    found = figures_from([replace(run, report=replace(run.report, memory=memory, during=(), **states))])
+
+    (row,) = found.rows.rows
+    assert row.numbers["peak_memory_bytes"].value is None
+    assert row.numbers["model_memory_bytes"].why_none == "the device didn't tell it"
+    assert found.memories == ()
+    load = next(field for field in found.states[0].fields if field.name == "load_average")
+    assert [phase.low for phase in load.phases] == [None, None, None]
+    assert load.missing == ("0 is unknown",)
+
+
 def test_layers_are_named_as_in_the_source_and_operators_without_one_are_marked(figures: Figures) -> None:
     profile = next(one for one in figures.profiles if figures.row(one.row).subject.label == "bundle")
 
