@@ -12,6 +12,7 @@ from rich.table import Table
 from edgepack.cli.tables import facts, plain_table
 from edgepack.cli.words import digits, percent, quantity, shortened
 from edgepack.records import METRICS, RunSummary
+from edgepack.store.sql.codec import to_fields
 
 if TYPE_CHECKING:
     from edgepack.records import Accuracy, AgentReport, DeviceName, DeviceState, Energy, RunRecord
@@ -108,12 +109,12 @@ def bench_fields(bench: BenchSummary) -> dict[str, Any]:
 
 def summary_fields(run: RunSummary) -> dict[str, Any]:
     """JSON-able."""
-    return asdict(run)
+    return to_fields(run)
 
 
 def record_fields(record: RunRecord, attempts: Sequence[Attempt], *, with_samples: bool) -> dict[str, Any]:
     """JSON-able; without samples their lists are left out."""
-    fields: dict[str, Any] = {"key": record.key, **asdict(record), "metrics": dict(record.metrics)}
+    fields: dict[str, Any] = {"key": record.key, **to_fields(record), "metrics": dict(record.metrics)}
     fields["other_attempts"] = [asdict(attempt) for attempt in attempts]
     if not with_samples:
         del fields["samples_ns"]

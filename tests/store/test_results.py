@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 from made_runs import CONDITIONS, DEVICE, ENVIRONMENT, report, run, subject
+from sqlalchemy import text
 
-from edgepack.core.errors import UsageError
+from edgepack.core.errors import EnvironmentProblem, UsageError
 from edgepack.records import DeviceName, RunRecord, RunSummary
 from edgepack.store.results import Added, ResultStore, Where, open_store
+from edgepack.store.sql.connect import open_engine, writing
 
 
 def test_a_run_comes_back_as_it_was_added(store: ResultStore) -> None:
@@ -326,3 +329,47 @@ def test_an_emulated_run_has_no_latency_in_the_store(store: ResultStore) -> None
     assert summary.metrics["guest_instructions"] == 1_100_000
     assert not any(name.startswith("latency") for name in summary.metrics)
     assert len(store.values("latency_p50_ms")) == 0
+
+
+def test_a_number_that_json_has_no_word_for_comes_back(store: ResultStore) -> None:
+    before = replace(report().before, load_average=float("inf"), temperature_c=float("nan"))
+    store.add([run(report=report(before=before))])
+
+    (record,) = store.runs()
+
+    assert record.report is not None
+    assert record.report.before.load_average == float("inf")
+    assert math.isnan(record.report.before.temperature_c or 0)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE subjects SET content = '{}'", "Subject: 4 validation errors"),
+        ("UPDATE reports SET content = 'nothing'", "AgentReport: Expecting value"),
+        ("UPDATE samples SET codec = 'zstd'", "samples are packed by 'zstd'"),
+        ("UPDATE samples SET count = 7", "3 samples where 7 were kept"),
+        ("UPDATE states SET content = '[]'", "DeviceState: "),
+    ],
+)
+def test_a_row_that_was_changed_by_hand_is_told(store: ResultStore, statement: str, what: str) -> None:
+    store.add([run()])
+    engine = open_engine(store.place)
+    with writing(engine, store.place) as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+    with pytest.raises(EnvironmentProblem, match=rf"a row can't be read \({what}.*was it changed by hand"):
+        list(store.runs())
+
+
+def test_a_field_that_only_a_newer_edgepack_knows_is_left_out(store: ResultStore) -> None:
+    store.add([run()])
+    engine = open_engine(store.place)
+    with writing(engine, store.place) as connection:
+        for table in ("subjects", "devices", "conditions", "environments", "states", "reports"):
+            new = "'{\"taste\":7,' || substr(content, 2)"
+            connection.execute(text(f"UPDATE {table} SET content = {new}".replace(":7", "\\:7")))
+    engine.dispose()
+
+    assert list(store.runs()) == [run()]

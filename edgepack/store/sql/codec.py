@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from edgepack.core.digest import canonical_json
 from edgepack.records import AgentReport
 
 T = TypeVar("T")
@@ -25,34 +26,38 @@ Fields = dict[str, Any]
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
+class UnreadableError(Exception):
+    """What a row holds is not what was written there."""
+
+
 def to_fields(value: Any) -> Fields:
-    """A record as JSON-able fields."""
-    fields: Fields = _adapter(type(value)).dump_python(value, mode="json")
+    """A record as JSON-able fields; None for a number that JSON has no word for."""
+    text = to_json(value)
+    fields: Fields = json.loads(text, parse_constant=lambda _: None)
     return fields
 
 
 def to_json(value: Any) -> str:
-    """A record as canonical JSON; equal records have equal texts."""
-    return canonical_json(to_fields(value))
+    """A record with sorted keys; equal records have equal texts. NaN and infinity, which a sensor may say, stay as Python's json spells them."""
+    return _text(_adapter(type(value)).dump_python(value, mode="json"))
 
 
 def from_json(kind: type[T], text: str) -> T:
-    """The record that `to_json` wrote; fields that this edgepack doesn't know are left out, new ones get their default."""
-    read: T = _adapter(kind).validate_json(text)
+    """The record that `to_json` wrote; fields that this edgepack doesn't know are left out, new ones get their default. Raises UnreadableError."""
+    with _readable(kind.__name__):
+        read: T = _adapter(kind).validate_json(text)
     return read
 
 
 def report_to_json(report: AgentReport) -> str:
     """What is left of a report beside the parts that have their own tables."""
-    return canonical_json(_adapter(AgentReport).dump_python(report, mode="json", exclude=set(_APART)))
+    return _text(_adapter(AgentReport).dump_python(report, mode="json", exclude=set(_APART)))
 
 
 def report_from_json(text: str, **parts: Any) -> AgentReport:
-    """A report of its JSON and of the parts that have their own tables."""
-    import json
-
-    fields: Fields = {**json.loads(text), **parts}
-    read: AgentReport = _adapter(AgentReport).validate_python(fields)
+    """A report of its JSON and of the parts that have their own tables. Raises UnreadableError."""
+    with _readable("AgentReport"):
+        read: AgentReport = _adapter(AgentReport).validate_python({**json.loads(text), **parts})
     return read
 
 
@@ -65,12 +70,13 @@ def packed(numbers: Sequence[int]) -> Fields:
 
 
 def unpacked(*, dtype: str, codec: str, count: int, data: bytes) -> NDArray[np.int64]:
-    """The numbers that `packed` kept. Raises ValueError where the bytes are not what the columns say."""
+    """The numbers that `packed` kept. Raises UnreadableError where the bytes are not what the columns say."""
     if codec != CODEC:
-        raise ValueError(f"samples are packed by '{codec}', which this edgepack doesn't know: update it")
-    array = np.frombuffer(zlib.decompress(data), dtype=dtype)
+        raise UnreadableError(f"samples are packed by '{codec}', which this edgepack doesn't know: update edgepack")
+    with _readable("samples"):
+        array = np.frombuffer(zlib.decompress(data), dtype=dtype)
     if len(array) != count:
-        raise ValueError(f"{len(array)} samples where {count} were kept")
+        raise UnreadableError(f"{len(array)} samples where {count} were kept")
     return array.astype(np.int64)
 
 
@@ -80,8 +86,21 @@ def packed_answers(correct: Sequence[bool]) -> Fields:
 
 
 def unpacked_answers(data: bytes) -> tuple[bool, ...]:
-    """What `packed_answers` kept."""
-    return tuple(map(bool, zlib.decompress(data)))
+    """What `packed_answers` kept. Raises UnreadableError."""
+    with _readable("answers"):
+        return tuple(map(bool, zlib.decompress(data)))
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValidationError, ValueError, TypeError, zlib.error) as exc:
+        raise UnreadableError(f"{what}: {str(exc).splitlines()[0]}") from exc
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _narrowest(largest: int) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from edgepack.core.errors import EnvironmentProblem
+from edgepack.store.sql.codec import UnreadableError
 from edgepack.store.sql.place import VARIABLE, Place
 
 BUSY_TIMEOUT_S = 60.0
@@ -58,6 +59,9 @@ def told(place: Place) -> Iterator[None]:
         if "pq" not in str(exc):
             raise
         what = "psycopg is installed without libpq: pip install 'edgepack[postgres]', which brings psycopg[binary]"
+        raise _problem(place, what) from exc
+    except UnreadableError as exc:
+        what = f"a row can't be read ({exc}): was it changed by hand? Restore the store from a copy"
         raise _problem(place, what) from exc
     except DBAPIError as exc:
         raise _problem(place, _explained(place, str(exc.orig))) from exc
