@@ -42,6 +42,7 @@ OPEN_FILES = {
     "devices.adb_client": "the adb program, for the transport and for the list of devices",
     "devices.inventory": "a team's devices by name: what a transport must know of its device",
     "devices.known": "which devices there are to name, for the command line",
+    "devices.native": "LiteRT's own benchmark program, which a bench asks where a device has no Python",
     "devices.native_output": "what that program prints",
     "devices.probe": "what a device is and has, by any transport",
     "devices.leftovers": "whose a private folder on a device is, for every transport to another machine",

@@ -12,6 +12,7 @@ from edgepack.bench.models import BenchModel
 from edgepack.bench.samples import BenchSamples
 from edgepack.core.errors import EdgepackError, EnvironmentProblem
 from edgepack.devices.agent import AgentSpec, agent_file, ask, put_spec
+from edgepack.devices.native import ask_native, native_where_no_python
 from edgepack.devices.protocol import DeviceLost, Transport
 from edgepack.records import AgentReport
 from edgepack.suites import BenchProtocol
@@ -48,6 +49,11 @@ class Place:
     def ask(self, index: int, *, what: What = "time") -> AgentReport:
         """One fresh process for a model; with outputs of all samples in OUTPUTS of the private folder, or with a profile, when asked."""
         model = self._models[index]
+        if self._native is not None:
+            asked = self._asked[index, what]
+            return ask_native(
+                self.device, native=self._native, spec=asked, label=model.label, timeout_s=self._protocol.timeout_s
+            )
         spec = self._specs[index, what]
         return ask(self.device, agent=self._agent, spec=spec, label=model.label, timeout_s=self._protocol.timeout_s)
 
@@ -98,10 +104,13 @@ class Place:
             for model in self._models:
                 files = self._samples.files[model.label]
                 inputs[model.label] = {name: device.put(path) for name, path in files.items()}
+        self._native = native_where_no_python(device)
         self._specs: dict[tuple[int, What], str] = {}
+        self._asked: dict[tuple[int, What], AgentSpec] = {}
         for index, (model, remote) in enumerate(zip(self._models, remotes, strict=True)):
             for what in _WHATS:
                 spec = _spec(model, remote, self._protocol, inputs.get(model.label), what)
+                self._asked[index, what] = spec
                 self._specs[index, what] = put_spec(device, spec)
 
     def _close(self) -> None:
