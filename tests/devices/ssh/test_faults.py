@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -175,7 +176,9 @@ def test_a_clock_that_jumps(opened: Open, arm_device: ArmDevice) -> None:
         arm_device.ssh("sh", "-c", "date -s @$(($(date +%s) - 86400))")
 
     assert (done.returncode, done.stdout) == (0, "True\n")
-    assert "[edgepack] the device's wall clock jumped by +86400 s" in done.stderr
+    assert re.search(
+        r"\[edgepack\] the device's wall clock jumped by \+86(399|400) s", done.stderr
+    )  # date sets whole seconds
     assert device.run(["echo", "still here"], timeout_s=60).stdout == "still here\n"
 
 
