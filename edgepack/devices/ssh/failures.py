@@ -107,7 +107,7 @@ def tail(said: str) -> str:
 
 def last_line(said: str) -> str:
     """The last line of what was said."""
-    return said.strip().splitlines()[-1].strip() if said.strip() else ""
+    return said.strip().splitlines()[-1].strip().removeprefix("ssh: ") if said.strip() else ""
 
 
 def not_started(address: str, command: str, answer: Mapping[str, Any], *, machine: str) -> EnvironmentProblem:
