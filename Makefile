@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tflite-runtime demo test test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
+.PHONY: help setup tflite-runtime demo test test-device test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -60,6 +60,9 @@ demo: setup  ## Train a digit classifier, build it for LiteRT, OpenVINO and ONNX
 
 test: setup  ## Run the tests (under 12 minutes on two cores)
 	$(BIN)/python -m pytest $(SPREAD)
+
+test-device: setup  ## Run the tests on the virtual arm64 device (QEMU; the image is built where root is at hand)
+	$(BIN)/python -m pytest $(SPREAD) -m "device and not slow"
 
 test-all: setup  ## Run the slow tests, too; set EDGEPACK_TEST_DATA to include those on real models
 	$(BIN)/python -m pytest $(SPREAD) -m "slow or not slow"

@@ -113,15 +113,16 @@ def bench(
 def open_with_runtimes(device: str, inventory: Path | None, runtimes: Sequence[str], progress: Progress) -> Transport:
     """The device, with the packages of `runtimes` brought there."""
     reached = open_device(device, inventory=inventory)
-    for runtime in runtimes:
-        progress.start(f"Bringing {runtime} to the device")
-        try:
-            reached = provisioned(reached, runtime, note=lambda line: progress.advance(0, note=line))
-        except BaseException:
-            reached.close()
-            raise
-        progress.done()
-    return reached
+    if not runtimes:
+        return reached
+    progress.start(f"Bringing {' and '.join(runtimes)} to the device")
+    try:
+        with_packages = provisioned(reached, *runtimes, note=lambda line: progress.advance(0, note=line))
+    except BaseException:
+        reached.close()
+        raise
+    progress.done()
+    return with_packages
 
 
 def open_runtime(bundle: Bundle) -> Runtime:

@@ -14,7 +14,7 @@ from edgepack.devices.inventory import Device
 from edgepack.devices.ssh.transport import SshTransport
 from edgepack.records import AgentReport
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.device
 RUNTIMES = ("/opt/litert", "/opt/tflite-runtime", "/opt/onnxruntime", "/opt/openvino")
 
 

@@ -33,7 +33,7 @@ def model(tmp_path: Path) -> BenchModel:
     return BenchModel(label="bundle", path=file, sha256=sha256_file(file), size_bytes=400)
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_a_phone_is_measured_by_the_native_program(arm_device: ArmDevice, model: BenchModel) -> None:
     with phone(arm_device, STAND_IN) as device:
         result = bench([model], device=device, protocol=SHORT, progress=Silent())
@@ -42,7 +42,7 @@ def test_a_phone_is_measured_by_the_native_program(arm_device: ArmDevice, model:
     assert all(run.report and run.report.environment.python == "none" for run in result.records)
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_a_phone_without_the_program_is_refused_with_what_to_do(arm_device: ArmDevice, model: BenchModel) -> None:
     with (
         phone(arm_device, None) as device,

@@ -144,7 +144,7 @@ def test_the_shell_completes_names_addresses_and_serials(boards: Path) -> None:
     assert complete_device(context, parameter, "l") == ["local", "labgrid://"]
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_an_arm64_board_is_described_over_ssh(
     call: Call, boards: Path, arm_device: ArmDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,8 +23,8 @@ Open = Callable[..., Transport]
 WAYS = (
     "local",
     "ssh",
-    pytest.param("ssh-arm64", marks=pytest.mark.slow),
-    pytest.param("adb-arm64", marks=pytest.mark.slow),
+    pytest.param("ssh-arm64", marks=pytest.mark.device),
+    pytest.param("adb-arm64", marks=pytest.mark.device),
 )
 _ALIVE = "import sys; from pathlib import Path; p = Path(f'/proc/{sys.argv[1]}/stat'); print(p.exists() and p.read_text().rpartition(')')[2].split()[0] != 'Z')"
 _START_A_CHILD = "sleep 600 & echo $! > pid.part && mv pid.part pid; echo started; wait"

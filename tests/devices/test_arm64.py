@@ -123,7 +123,7 @@ def test_a_missing_runtime_is_told(arm_device: ArmDevice, opened: Open, model: P
         asked(opened(arm_device, entry), model)
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_a_runtime_is_brought_to_a_device_that_lacks_it_once(
     arm_device: ArmDevice, opened: Open, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_runtime_is_brought_to_a_device_that_lacks_it_once(
     arm_device.ssh("rm", "-r", "/home/edge/.cache")
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_a_run_that_was_cut_off_keeps_its_samples_and_its_retry_is_no_second_result(
     arm_device: ArmDevice, opened: Open, model: Path, tmp_path: Path
 ) -> None:

@@ -193,7 +193,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
         put_native(device, tmp_path / "none")
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_it_is_taken_only_where_there_is_no_python(arm_device: ArmDevice) -> None:
     if shutil.which("adb") is None:
         pytest.skip("adb isn't installed")
@@ -207,7 +207,7 @@ def test_it_is_taken_only_where_there_is_no_python(arm_device: ArmDevice) -> Non
     assert found[1:] == [None, None]
 
 
-@pytest.mark.slow
+@pytest.mark.device
 def test_a_run_over_adb(arm_device: ArmDevice, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("adb") is None:
         pytest.skip("adb isn't installed")

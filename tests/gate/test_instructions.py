@@ -12,7 +12,7 @@ from edgepack.core.types import Silent
 from edgepack.gate import Asking, gate, limits_of
 from edgepack.stats import Verdict
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.device
 
 
 def layers(folder: Path, depth: int) -> Path:
