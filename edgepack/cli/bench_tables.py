@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.markup import escape
@@ -10,10 +11,12 @@ from rich.table import Table
 from edgepack.bench import BenchResult, Measurement
 from edgepack.bundle.manifest import Manifest
 from edgepack.cli.tables import plain_table
+from edgepack.cli.terminal import console_on
 from edgepack.cli.words import digits, duration, percent, size
 from edgepack.records import LayerTime
 
 _LONGEST = 15
+_WIDE = 110  # characters
 
 
 def bench_table(result: BenchResult, manifest: Manifest) -> Table:
@@ -29,7 +32,7 @@ def bench_table(result: BenchResult, manifest: Manifest) -> Table:
             escape(one.label),
             _size(one, result.measurements[0]),
             _quality(one, manifest),
-            *_times(one),
+            *_times(one, with_p99=_shows_p99(result)),
             size(one.peak_memory_bytes),
         ]
         cells += [_speed(one, result)] if compared else []
@@ -97,15 +100,21 @@ def _time_columns(result: BenchResult) -> list[str]:
     first = result.measurements[0]
     if first.clock == "guest_instructions":
         return ["guest instructions"]
-    names = ["p50", "p90", *(["p99"] if any(one.pooled and one.pooled.p99_ms for one in result.measurements) else [])]
+    names = ["p50", "p90", *(["p99"] if _shows_p99(result) else [])]
     return [f"emulated {name}" if first.emulated else name for name in names]
 
 
-def _times(one: Measurement) -> list[str]:
+def _shows_p99(result: BenchResult) -> bool:
+    """Where there are enough samples for it, and room in the table; --json has it anyway."""
+    has_room = console_on(sys.stdout).width >= _WIDE
+    return has_room and any(one.pooled and one.pooled.p99_ms for one in result.measurements)
+
+
+def _times(one: Measurement, *, with_p99: bool) -> list[str]:
     if one.pooled is None or one.p50_ms is None:
         return [f"{one.guest_instructions:,.0f}"]
-    times = [one.p50_ms, one.pooled.p90_ms, *([one.pooled.p99_ms] if one.pooled.p99_ms else [])]
-    return [f"{digits(value)} ms" for value in times]
+    times = [one.p50_ms, one.pooled.p90_ms, *([one.pooled.p99_ms] if with_p99 else [])]
+    return ["" if value is None else f"{digits(value)} ms" for value in times]
 
 
 def _size(one: Measurement, base: Measurement) -> str:

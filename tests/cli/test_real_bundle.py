@@ -175,8 +175,9 @@ def measured(bundle: Path) -> BenchResult:
 
 
 def test_more_is_faster_in_the_column_of_speed(
-    measured: BenchResult, bundle: Path, capsys: pytest.CaptureFixture[str]
+    measured: BenchResult, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     from edgepack.bench import Comparison
     from edgepack.stats import Ratio
 

@@ -104,6 +104,7 @@ def test_an_emulated_device_says_so(arm_device: ArmDevice, opened: Open, model: 
     assert report.environment.emulated is not None and "qemu" in report.environment.emulated.lower()
 
 
+@pytest.mark.device
 def test_instructions_are_the_same_in_every_fresh_process(
     deterministic_arm_device: ArmDevice, opened: Open, model: Path
 ) -> None:

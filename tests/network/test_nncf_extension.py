@@ -65,7 +65,9 @@ def kill_parent_only(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kill", [kill_group, pytest.param(kill_parent_only, marks=pytest.mark.slow)], ids=["group", "parent only"]
+    "kill",
+    [pytest.param(kill, marks=pytest.mark.slow) for kill in (kill_group, kill_parent_only)],
+    ids=["group", "parent only"],
 )
 def test_a_killed_compilation_does_not_hold_up_the_next_one(tmp_path: Path, kill: object) -> None:
     killed = start(tmp_path)
