@@ -14,7 +14,7 @@ from edgepack.devices.inventory import Device
 from edgepack.devices.ssh.transport import SshTransport
 from edgepack.records import AgentReport
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.slow]
 RUNTIMES = ("/opt/litert", "/opt/tflite-runtime", "/opt/onnxruntime", "/opt/openvino")
 
 

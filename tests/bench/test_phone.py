@@ -34,6 +34,7 @@ def model(tmp_path: Path) -> BenchModel:
 
 
 @pytest.mark.device
+@pytest.mark.slow
 def test_a_phone_is_measured_by_the_native_program(arm_device: ArmDevice, model: BenchModel) -> None:
     with phone(arm_device, STAND_IN) as device:
         result = bench([model], device=device, protocol=SHORT, progress=Silent())
@@ -43,6 +44,7 @@ def test_a_phone_is_measured_by_the_native_program(arm_device: ArmDevice, model:
 
 
 @pytest.mark.device
+@pytest.mark.slow
 def test_a_phone_without_the_program_is_refused_with_what_to_do(arm_device: ArmDevice, model: BenchModel) -> None:
     with (
         phone(arm_device, None) as device,

@@ -145,6 +145,7 @@ def test_the_shell_completes_names_addresses_and_serials(boards: Path) -> None:
 
 
 @pytest.mark.device
+@pytest.mark.slow
 def test_an_arm64_board_is_described_over_ssh(
     call: Call, boards: Path, arm_device: ArmDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from edgepack.devices.agent import AgentSpec, LostInRun, agent_file, ask, put_sp
 from edgepack.devices.inventory import Device
 from edgepack.devices.protocol import DeviceLost
 
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.slow]
 
 
 @pytest.fixture

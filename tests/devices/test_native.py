@@ -194,6 +194,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.device
+@pytest.mark.slow
 def test_it_is_taken_only_where_there_is_no_python(arm_device: ArmDevice) -> None:
     if shutil.which("adb") is None:
         pytest.skip("adb isn't installed")
@@ -208,6 +209,7 @@ def test_it_is_taken_only_where_there_is_no_python(arm_device: ArmDevice) -> Non
 
 
 @pytest.mark.device
+@pytest.mark.slow
 def test_a_run_over_adb(arm_device: ArmDevice, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("adb") is None:
         pytest.skip("adb isn't installed")

@@ -19,7 +19,7 @@ from edgepack.devices.ssh.transport import SshTransport
 SAMPLES = "import time\nfor n in range(6000): print(n, flush=True); time.sleep(0.1)\n"
 ALL_MEMORY = "held = []\nwhile True: held.append(b'x' * 20_000_000); print(len(held), flush=True)\n"
 LOST_AFTER_S = 12.0
-pytestmark = pytest.mark.device  # two minutes, most of it waiting for what doesn't answer
+pytestmark = [pytest.mark.device, pytest.mark.slow]  # two minutes, most of it waiting for what doesn't answer
 Open = Callable[[], SshTransport]
 
 
