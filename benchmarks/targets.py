@@ -15,7 +15,8 @@ from benchmarks.places import cases
 
 TARGETS = ("arm64", "intel", "x86_64")
 RATIO_MAX, EXPORT_S_MAX, PEAK_BYTES_MAX = 1.25, 60.0, 2.5e9
-_SHARED = ("load", "quantize", "prune_magnitude")
+# What a build does before and while it trains.
+_SHARED = ("load", "baseline", "check", "quantize", "prune_magnitude")
 
 
 def run() -> None:
@@ -54,7 +55,7 @@ def _build(recipe: Path, work: Path, targets: tuple[str, ...]) -> dict[str, Any]
 
 
 def _without_targets(whole: Path) -> Path:
-    """A copy of the finished stages that targets share: loading and training."""
+    """A copy of the stages that come before and with the training: what is left is what follows it."""
     copy = Path(tempfile.mkdtemp(dir=whole.parent)) / "work"
     shutil.copytree(whole, copy)
     for stage in (copy / "stages").iterdir():
