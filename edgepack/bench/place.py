@@ -54,6 +54,8 @@ class Place:
             return ask_native(
                 self.device, native=self._native, spec=asked, label=model.label, timeout_s=self._protocol.timeout_s
             )
+        if (index, what) not in self._specs:
+            self._specs[index, what] = put_spec(self.device, self._asked[index, what])
         spec = self._specs[index, what]
         return ask(self.device, agent=self._agent, spec=spec, label=model.label, timeout_s=self._protocol.timeout_s)
 
@@ -109,9 +111,7 @@ class Place:
         self._asked: dict[tuple[int, What], AgentSpec] = {}
         for index, (model, remote) in enumerate(zip(self._models, remotes, strict=True)):
             for what in _WHATS:
-                spec = _spec(model, remote, self._protocol, inputs.get(model.label), what)
-                self._asked[index, what] = spec
-                self._specs[index, what] = put_spec(device, spec)
+                self._asked[index, what] = _spec(model, remote, self._protocol, inputs.get(model.label), what)
 
     def _close(self) -> None:
         if self._opened is not None:

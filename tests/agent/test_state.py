@@ -33,8 +33,13 @@ def test_every_value_that_is_null_has_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_records_read_what_the_agent_tells() -> None:
-    TypeAdapter(DeviceState).validate_python(device_state(), strict=False)
-    TypeAdapter(Environment).validate_python({**device_facts(), "runtime": "none", "runtime_version": "none"})
+    state, facts = device_state(), device_facts()
+
+    read = TypeAdapter(DeviceState).validate_python(state, strict=False)
+    place = TypeAdapter(Environment).validate_python({**facts, "runtime": "none", "runtime_version": "none"})
+
+    assert (read.load_average, read.missing) == (state["load_average"], state["missing"])
+    assert (place.kernel, place.cores, place.clock) == (facts["kernel"], facts["cores"], facts["clock"])
 
 
 def test_a_board_tells_governor_frequencies_and_heat(tmp_path: Path, put: Put) -> None:

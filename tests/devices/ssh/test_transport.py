@@ -235,6 +235,7 @@ def test_a_process_that_leaves_its_group_is_ended_too(device: SshTransport) -> N
 
     done = device.run([sys.executable, "-c", code], timeout_s=60)
 
+    assert (done.returncode, done.stdout.strip().isdecimal()) == (0, True)
     wait_until(lambda: not (Path("/proc") / done.stdout.strip() / "exe").exists())
 
 
