@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"recipe", "targets", "grouping", "records", "suites"}
     ),  # what the user, the targets' files and a device say
-    frozenset({"network", "bundle", "store", "layer_names"}),
+    frozenset({"network", "bundle", "codec", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
     frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
