@@ -72,7 +72,8 @@ class Resize:
     """Scale a uint8 image with Pillow to `size` (an integer or [height, width]) by `filter`.
 
     `filter` is nearest, bilinear, bicubic or lanczos. `mode` "stretch" gives exactly `size`; "short_side" makes the
-    short side `size` pixels and keeps the aspect, the long side rounded down as torchvision does.
+    short side `size` pixels and keeps the aspect, the long side rounded down as torchvision does. The width is scaled
+    first, rounded to whole pixels, then the height.
     """
 
     def __init__(self, *, size: int | Sequence[int], filter: str = "bilinear", mode: str = "stretch") -> None:  # noqa: A002  # the name in the recipe
@@ -87,11 +88,17 @@ class Resize:
 
         height, width = self._target_of(image)
         method = getattr(getattr(Image, "Resampling", Image), self._filter.upper())
+
+        def scaled(plane: Array) -> Array:
+            # Across and then down, in two calls: in one call, Pillow 13 goes down first where the height shrinks more
+            # (its pull request 9549), older ones never do, and the rounding in between makes that other bytes.
+            across = Image.fromarray(plane).resize((width, plane.shape[0]), method)
+            return np.asarray(across.resize((width, height), method))
+
         if image.shape[2] == 3:
-            return np.asarray(Image.fromarray(image).resize((width, height), method))
+            return scaled(image)
         # One channel at a time: Pillow would premultiply the fourth of four as alpha.
-        planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[2])]
-        return np.stack([np.asarray(plane.resize((width, height), method)) for plane in planes], axis=2)
+        return np.stack([scaled(image[:, :, channel]) for channel in range(image.shape[2])], axis=2)
 
     def _target_of(self, image: Array) -> tuple[int, int]:
         height, width = int(image.shape[0]), int(image.shape[1])
