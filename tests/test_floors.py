@@ -16,7 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {"recipe", "targets", "grouping", "records", "suites"}
     ),  # what the user, the targets' files and a device say
-    frozenset({"network", "bundle", "codec", "store", "layer_names"}),
+    frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
     frozenset({"plan", "stages"}),
     frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
@@ -27,6 +27,7 @@ PLUG_INS = FLOORS[3]
 # On one floor, yet one reads the other.
 NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
+    ("signing", "bundle"): "a bundle is judged by its signatures",
     ("diff", "opened"): "a bundle is opened in the runtime that the build verified it in",
     ("opened", "bench"): "a bundle is measured",
     ("gate", "opened"): "the models of a gate's bundles",

@@ -13,6 +13,7 @@
     ├── EnvironmentProblem    9   this machine or a device lacks something: compiler, disk space, a package
     │   └── DeviceLost       11   a device went away while it was used
     ├── BundleError          10   a bundle is damaged or not a bundle
+    │   └── SignatureError   13   a bundle's signature is wrong, or nobody who is trusted here signed it
     └── Inconclusive         12   a gate could not decide: more runs are needed
 
 Interrupted by Ctrl-C: 130, as every shell expects.
@@ -83,6 +84,10 @@ class DeviceLost(EnvironmentProblem):
 
 class BundleError(EdgepackError):
     exit_code = 10
+
+
+class SignatureError(BundleError):
+    exit_code = 13
 
 
 class Inconclusive(EdgepackError):

@@ -22,6 +22,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgepack"
 
 
+def config_folder() -> Path:
+    """Where the user's own settings are: $XDG_CONFIG_HOME/edgepack, by default ~/.config/edgepack."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgepack"
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old bytes or the new ones, never a part.
 

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from edgepack.core.errors import RecipeError
+from edgepack.core.files import config_folder
 from edgepack.core.section import Section, validate
 
 FILE_NAME = "devices.toml"
@@ -68,11 +69,6 @@ def inventory_file(path: Path | None = None, *, beside: Path | None = None) -> P
         return Path(named)
     folders = ([] if beside is None else [beside]) + [Path.cwd(), config_folder()]
     return next((folder / FILE_NAME for folder in folders if (folder / FILE_NAME).is_file()), None)
-
-
-def config_folder() -> Path:
-    """Where the user's own settings are: $XDG_CONFIG_HOME/edgepack, by default ~/.config/edgepack."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgepack"
 
 
 def _read(file: Path) -> dict[str, Device]:
