@@ -33,8 +33,8 @@ def run() -> None:
         measured(*edgepack("build", "--recipe", str(case.recipe), "--allow-failed-checks"))
         plan = make_plan(case.recipe)
         bundle = read_bundle(plan.bundle_path)
-        checks = {check.name: check for check in bundle.manifest.checks}
-        metric, drop = bundle.manifest.metric, checks["drop_points"]
+        checks = {check.name: check for check in bundle.variant().checks}
+        metric, drop = bundle.variant().metric, checks["drop_points"]
         original = float_artifact(bundle, work_folder=plan.work_folder)
         assert metric is not None
         assert original is not None
@@ -50,6 +50,6 @@ def run() -> None:
             f"{metric.float_value:.2%}",
             f"{metric.value:.2%}",
             f"{drop.value:+.2f} ({interval})",
-            f"{bundle.manifest.model.total_bytes / original.size_bytes:.3f}",
+            f"{bundle.variant().model.total_bytes / original.size_bytes:.3f}",
         )
     Console(width=160).print(table)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.bundle import Bundle, read_bundle
+from edgepack.bundle import Bundle, read_bundle, report_name
 from edgepack.bundle.golden import read_golden
 from edgepack.core.errors import UsageError
 from edgepack.core.files import cache_folder
@@ -28,7 +28,6 @@ from edgepack.stages.divergence import DIVERGED_BELOW_DB, in_layout_of, sqnr_db
 # operator is a jump: more than this many steps on average beyond this many times what any earlier tensor had.
 JUMP_STEPS = 0.05
 JUMP_FACTOR = 4.0
-_TENSORS = "reports/tensors.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def diff(a: Path, b: Path, *, samples: int | None = None, progress: Progress | N
     first, second = read_bundle(a), read_bundle(b)
     for bundle in (first, second):
         bundle.verify()
-    names = [tuple(item.name for item in bundle.manifest.inputs) for bundle in (first, second)]
+    names = [tuple(item.name for item in bundle.variant().inputs) for bundle in (first, second)]
     tables = [_tensors(bundle) for bundle in (first, second)]
     shared = [entry["operation"] for entry in tables[0].values() if entry["operation"] in _by_operation(tables[1])]
     if names[0] != names[1] or not shared:
@@ -140,14 +139,17 @@ def diff(a: Path, b: Path, *, samples: int | None = None, progress: Progress | N
 
 
 def _title(bundle: Bundle) -> str:
-    about = bundle.manifest
-    return f"{about.name} {about.version} {about.target} ({about.model.runtime or about.model.format})"
+    about, variant = bundle.manifest, bundle.variant()
+    return f"{about.name} {about.version} {variant.target} ({variant.model.runtime or variant.model.format})"
 
 
 def _tensors(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    if _TENSORS not in bundle.names:
-        raise UsageError(f"{bundle.path}: has no {_TENSORS}, so its tensors can't be told apart; build it anew")
-    content: dict[str, dict[str, Any]] = json.loads(bundle.read(_TENSORS))
+    name = report_name(bundle, bundle.variant(), "tensors.json")
+    if name is None:
+        raise UsageError(
+            f"{bundle.path}: has no reports/tensors.json, so its tensors can't be told apart; build it anew"
+        )
+    content: dict[str, dict[str, Any]] = json.loads(bundle.read(name))
     return content
 
 
@@ -157,7 +159,7 @@ def _by_operation(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def _real_inputs(bundle: Bundle, samples: int | None) -> dict[str, Array]:
     golden = read_golden(bundle).inputs
-    signatures = {item.name: item.as_signature() for item in bundle.manifest.inputs}
+    signatures = {item.name: item.as_signature() for item in bundle.variant().inputs}
     real: dict[str, Array] = {}
     for name, codes in golden.items():
         grid = signatures[name].quantization
@@ -167,7 +169,7 @@ def _real_inputs(bundle: Bundle, samples: int | None) -> dict[str, Array]:
 
 def _turned(inputs: Mapping[str, Array], first: Bundle, second: Bundle) -> dict[str, Array]:
     """The first bundle's inputs in the layouts of the second's."""
-    layouts = [{item.name: item.layout for item in bundle.manifest.inputs} for bundle in (first, second)]
+    layouts = [{item.name: item.layout for item in bundle.variant().inputs} for bundle in (first, second)]
     moves = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
     turned: dict[str, Array] = {}
     for name, array in inputs.items():

@@ -14,10 +14,11 @@ from edgepack.bench import BenchModel, BenchProtocol, BenchResult
 from edgepack.bench import bench as bench_models
 from edgepack.bench.evaluation import evaluation_samples
 from edgepack.bench.on_device import protocol_on
-from edgepack.bundle import Bundle, read_bundle
+from edgepack.bundle import Bundle, read_bundle, report_name
 from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
+from edgepack.bundle.manifest import ModelEntry, Variant
 from edgepack.core.digest import sha256_file
-from edgepack.core.errors import UsageError
+from edgepack.core.errors import EnvironmentProblem, UsageError
 from edgepack.core.files import cache_folder
 from edgepack.core.types import Artifact, Progress, Signature, Silent
 from edgepack.devices.address import open_device
@@ -31,11 +32,25 @@ from edgepack.store.cache import StageCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantResult:
+    """How the golden samples of one variant fare on this machine; `not_run` says why there are no results, '' where there are."""
+
+    target: str
+    golden: tuple[GoldenResult, ...] = ()
+    not_run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyResult:
-    """A bundle that is whole, and how its golden samples fare on this machine."""
+    """A bundle that is whole, and how its golden samples fare on this machine, one result per variant that was asked for."""
 
     bundle: Bundle
-    golden: tuple[GoldenResult, ...]
+    variants: tuple[VariantResult, ...]
+
+    @property
+    def golden(self) -> tuple[GoldenResult, ...]:
+        """The results of all variants."""
+        return tuple(result for variant in self.variants for result in variant.golden)
 
     @property
     def passed(self) -> bool:
@@ -43,25 +58,48 @@ class VerifyResult:
         return all(result.passed for result in self.golden)
 
 
-def verify(bundle: Path, *, threads: int = 1, progress: Progress | None = None) -> VerifyResult:
-    """Check every file of a bundle, and run its golden inputs here. Raises BundleError when it is damaged."""
+def verify(
+    bundle: Path, *, target: str | None = None, threads: int = 1, progress: Progress | None = None
+) -> VerifyResult:
+    """Check every file of a bundle, and run the golden inputs of a variant here; None: of every variant, those of a runtime that this machine lacks left out.
+
+    Raises BundleError when it is damaged, and what the runtime raises where the variant is the only one or was named.
+    """
     progress = progress or Silent()
     progress.start("Checking every file")
     opened = read_bundle(bundle)
     opened.verify()
     progress.done(f"{len(opened.names)} files")
-    if opened.manifest.golden is None:
-        return VerifyResult(bundle=opened, golden=())
-    progress.start("Running the golden samples")
-    model = opened.model_path(_models_folder(None))
-    outputs = open_runtime(opened).open(model, threads=threads).run(read_golden(opened).inputs)
+    single = target is not None or len(opened.manifest.variants) == 1
+    chosen = (opened.variant(target),) if single else opened.manifest.variants
+    return VerifyResult(
+        bundle=opened,
+        variants=tuple(
+            _verified(opened, one, threads=threads, optional=not single, progress=progress) for one in chosen
+        ),
+    )
+
+
+def _verified(bundle: Bundle, variant: Variant, *, threads: int, optional: bool, progress: Progress) -> VariantResult:
+    if variant.golden is None:
+        return VariantResult(target=variant.target, not_run="it has no golden samples")
+    progress.start(f"Running the golden samples of {variant.target}")
+    model = bundle.model_path(_models_folder(None), variant)
+    try:
+        outputs = open_runtime(bundle, variant).open(model, threads=threads).run(read_golden(bundle, variant).inputs)
+    except EnvironmentProblem as exc:
+        if not optional:
+            raise
+        progress.done(f"not possible: {exc}")
+        return VariantResult(target=variant.target, not_run=str(exc))
     progress.done()
-    return VerifyResult(bundle=opened, golden=check_golden(opened, outputs))
+    return VariantResult(target=variant.target, golden=check_golden(bundle, outputs, variant))
 
 
 def bench(
     bundle: Path,
     *,
+    target: str | None = None,
     against_float: bool = False,
     against: Sequence[Path] = (),
     device: str = "local",
@@ -75,7 +113,7 @@ def bench(
     keep: Callable[[RunRecord], None] | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
-    """Measure a bundle on a device, interleaved with its float model, and with other bundles, when asked.
+    """Measure a bundle's variant (None: its only one) on a device, interleaved with its float model, and with other bundles, when asked.
 
     Labels are 'float', the name and version of each of `against`, and 'bundle'; the first is the baseline. `device` is an address or a name of `inventory` (devices.toml).
     `accuracy` is the recipe that the bundle was built from: its evaluation samples run on the device, too. `work_folder` is where the bundle was built
@@ -87,7 +125,7 @@ def bench(
     """
     progress = progress or Silent()
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
-    models, borders = _models(bundle, against, against_float=against_float, work_folder=work_folder)
+    models, borders = _models(bundle, target, against, against_float=against_float, work_folder=work_folder)
     if delegate is not None:
         models = [_with_delegate(model, delegate) for model in models]
     runtimes = sorted({model.runtime for model in models}) if provision else []
@@ -95,8 +133,15 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, reach() as reached:
         samples = None
         if accuracy is not None:
+            opened = read_bundle(bundle)
             samples = evaluation_samples(
-                accuracy, read_bundle(bundle), models, borders, folder=Path(folder), progress=progress
+                accuracy,
+                opened,
+                models,
+                borders,
+                variant=opened.variant(target),
+                folder=Path(folder),
+                progress=progress,
             )
         return bench_models(
             models,
@@ -125,16 +170,16 @@ def open_with_runtimes(device: str, inventory: Path | None, runtimes: Sequence[s
     return with_packages
 
 
-def open_runtime(bundle: Bundle) -> Runtime:
-    """The runtime that a bundle was verified in, with its options. Raises RecipeError for one that this edgepack doesn't know."""
-    about = bundle.manifest.model
-    kind = RUNTIMES.load(_runtime_of(bundle))
+def open_runtime(bundle: Bundle, variant: Variant | None = None) -> Runtime:
+    """The runtime that a variant (None: the only one) was verified in, with its options. Raises RecipeError for one that this edgepack doesn't know."""
+    about = (variant or bundle.variant()).model
+    kind = RUNTIMES.load(_runtime_of(about))
     return kind.model_validate(about.runtime_options if about.runtime else {})
 
 
-def float_artifact(bundle: Bundle, *, work_folder: Path) -> Artifact | None:
-    """The float model of the build that made a bundle, from its work folder; None when it is not there."""
-    lineage = bundle.manifest.lineage.get("float_model")
+def float_artifact(bundle: Bundle, *, work_folder: Path, variant: Variant | None = None) -> Artifact | None:
+    """The float model of the build that made a variant (None: the only one), from its work folder; None when it is not there."""
+    lineage = (variant or bundle.variant()).lineage.get("float_model")
     key = lineage.get("key") if isinstance(lineage, dict) else None
     cache = StageCache(work_folder)
     folder = cache.find("baseline", str(key)) if key is not None else None
@@ -142,28 +187,29 @@ def float_artifact(bundle: Bundle, *, work_folder: Path) -> Artifact | None:
 
 
 def _models(
-    bundle: Path, against: Sequence[Path], *, against_float: bool, work_folder: Path
+    bundle: Path, target: str | None, against: Sequence[Path], *, against_float: bool, work_folder: Path
 ) -> tuple[list[BenchModel], dict[str, tuple[Signature, ...]]]:
     """What is measured, the baseline first, and the inputs of each by label."""
     models: list[BenchModel] = []
     borders: dict[str, tuple[Signature, ...]] = {}
     opened = _checked(bundle)
+    chosen = opened.variant(target)
     if against_float:
-        original = float_artifact(opened, work_folder=work_folder)
+        original = float_artifact(opened, work_folder=work_folder, variant=chosen)
         if original is None:
             raise UsageError(
                 f"{work_folder}: the float model of this bundle is not there; build it here first, or name the place with --work-dir"
             )
-        models.append(_to_measure("float", (original.path, *original.companions), original.sha256, opened, file=bundle))
+        models.append(_to_measure("float", (original.path, *original.companions), original.sha256, opened, chosen))
         borders["float"] = original.inputs
     for path in (*against, bundle):
         one = opened if path is bundle else _checked(path)
-        manifest = one.manifest
-        label = "bundle" if path is bundle else f"{manifest.name} {manifest.version} {manifest.target}"
+        variant = one.variant(chosen.target if chosen.target in one.manifest.targets else None)
+        label = "bundle" if path is bundle else f"{one.manifest.name} {one.manifest.version} {variant.target}"
         while label in borders:
             label += "'"
-        models.append(_of_bundle(one, path, label=label, work_folder=work_folder))
-        borders[label] = tuple(item.as_signature() for item in manifest.inputs)
+        models.append(_of_bundle(one, variant, label=label, work_folder=work_folder))
+        borders[label] = tuple(item.as_signature() for item in variant.inputs)
     return models, borders
 
 
@@ -175,15 +221,16 @@ def _with_delegate(model: BenchModel, delegate: str) -> BenchModel:
     return replace(model, runtime_options={**model.runtime_options, "delegate": delegate})
 
 
-def bench_model(bundle: Path, *, label: str = "bundle") -> BenchModel:
-    """A bundle's model, to be measured. Raises BundleError for a damaged bundle."""
-    return _of_bundle(_checked(bundle), bundle, label=label, work_folder=None)
+def bench_model(bundle: Path, *, label: str = "bundle", target: str | None = None) -> BenchModel:
+    """The model of a bundle's variant (None: its only one), to be measured. Raises BundleError for a damaged bundle."""
+    opened = _checked(bundle)
+    return _of_bundle(opened, opened.variant(target), label=label, work_folder=None)
 
 
-def _of_bundle(opened: Bundle, file: Path, *, label: str, work_folder: Path | None) -> BenchModel:
-    about, model = opened.manifest.model, opened.model_path(_models_folder(work_folder))
+def _of_bundle(opened: Bundle, variant: Variant, *, label: str, work_folder: Path | None) -> BenchModel:
+    about, model = variant.model, opened.model_path(_models_folder(work_folder), variant)
     files = (model, *(model.parent / PurePosixPath(item.path).name for item in about.companions))
-    return _to_measure(label, files, about.sha256, opened, file=file)
+    return _to_measure(label, files, about.sha256, opened, variant)
 
 
 def _checked(path: Path) -> Bundle:
@@ -192,31 +239,30 @@ def _checked(path: Path) -> Bundle:
     return opened
 
 
-def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle, *, file: Path) -> BenchModel:
-    manifest = bundle.manifest
+def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle, variant: Variant) -> BenchModel:
     return BenchModel(
         label=label,
         path=files[0],
         companions=files[1:],
         sha256=sha256,
         size_bytes=sum(one.stat().st_size for one in files),
-        runtime=_runtime_of(bundle),
-        runtime_options=manifest.model.runtime_options,
-        bundle=manifest.name,
-        version=manifest.version,
-        target=manifest.target,
-        bundle_sha256=sha256_file(file),
-        tensors={} if label == "float" else _tensors(bundle),
+        runtime=_runtime_of(variant.model),
+        runtime_options=variant.model.runtime_options,
+        bundle=bundle.manifest.name,
+        version=bundle.manifest.version,
+        target=variant.target,
+        bundle_sha256=sha256_file(bundle.path),
+        tensors={} if label == "float" else _tensors(bundle, variant),
     )
 
 
-def _tensors(bundle: Bundle) -> dict[str, Any]:
-    name = "reports/tensors.json"
-    return dict(json.loads(bundle.read(name))) if name in bundle.names else {}
+def _tensors(bundle: Bundle, variant: Variant) -> dict[str, Any]:
+    name = report_name(bundle, variant, "tensors.json")
+    return dict(json.loads(bundle.read(name))) if name is not None else {}
 
 
-def _runtime_of(bundle: Bundle) -> str:
-    return bundle.manifest.model.runtime or RUNTIME_OF_FORMAT[bundle.manifest.model.format]
+def _runtime_of(model: ModelEntry) -> str:
+    return model.runtime or RUNTIME_OF_FORMAT[model.format]
 
 
 def _models_folder(work_folder: Path | None) -> Path:

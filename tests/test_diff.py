@@ -26,7 +26,7 @@ def with_changed_weights(bundle: Path, to: Path, *, output: str) -> Path:
     from ai_edge_litert.tools import flatbuffer_utils
 
     opened = read_bundle(bundle)
-    about = opened.manifest.model
+    about = opened.variant().model
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(opened.read(about.path)))
     graph = model.subgraphs[0]
     operator = next(one for one in graph.operators if graph.tensors[one.outputs[0]].name.decode() == output)
@@ -37,7 +37,8 @@ def with_changed_weights(bundle: Path, to: Path, *, output: str) -> Path:
     files: dict[str, bytes | Path] = {name: opened.read(name) for name in opened.names if name != "manifest.json"}
     files[about.path] = content
     changed = about.model_copy(update={"sha256": sha256_bytes(content), "size_bytes": len(content)})
-    return write_bundle(to, manifest=opened.manifest.model_copy(update={"model": changed}), files=files)
+    variant = opened.variant().model_copy(update={"model": changed})
+    return write_bundle(to, manifest=opened.manifest.model_copy(update={"variants": (variant,)}), files=files)
 
 
 def test_a_bundle_does_not_differ_from_itself(bundle: Path) -> None:

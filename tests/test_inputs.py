@@ -109,7 +109,7 @@ def two_project(folder: Path) -> Path:
 def test_a_text_classifier_is_built_and_verified(target: str, tmp_path: Path) -> None:
     bundle = build(text_project(tmp_path, target=target))
 
-    manifest = bundle.manifest
+    manifest = bundle.variant()
     (tokens,) = manifest.inputs
     assert (tokens.name, tokens.shape[1:], tokens.quantization) == ("tokens", (LENGTH,), None)
     assert tokens.dtype == ("int32" if target == "arm64" else "int64")  # LiteRT's converter narrows indices
@@ -124,7 +124,7 @@ def test_a_text_classifier_is_pruned_and_trained(tmp_path: Path) -> None:
     text = recipe.read_text().replace("[data.calibration]", train).replace(PTQ, PRUNE_AND_QAT)
     recipe.write_text(text)
 
-    checks = build(tmp_path, allow_failed_checks=True).manifest.checks
+    checks = build(tmp_path, allow_failed_checks=True).variant().checks
 
     assert all(
         check.passed for check in checks if check.kind == "fidelity"
@@ -134,7 +134,7 @@ def test_a_text_classifier_is_pruned_and_trained(tmp_path: Path) -> None:
 def test_a_model_with_two_inputs_is_built_and_verified(tmp_path: Path) -> None:
     bundle = build(two_project(tmp_path))
 
-    assert [(item.name, item.dtype, item.layout) for item in bundle.manifest.inputs] == [
+    assert [(item.name, item.dtype, item.layout) for item in bundle.variant().inputs] == [
         ("image", "int8", "NCHW"),
         ("facts", "int8", "any"),
     ]

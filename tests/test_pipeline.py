@@ -58,7 +58,7 @@ def test_a_build_gives_a_bundle_whose_golden_samples_pass(pruned: Project) -> No
 
     assert result.passed
     assert len(result.golden) == 1
-    manifest = result.bundle.manifest
+    manifest = result.bundle.variant()
     assert manifest.checks_passed
     assert {check.name for check in manifest.checks} >= {"top1_agreement", "mean_steps", "max_steps", "drop_points"}
     assert manifest.metric is not None and manifest.metric.float_value == 1.0
@@ -226,7 +226,7 @@ def test_the_files_activations_have_the_learned_grid(pruned: Project) -> None:
 def test_an_artifact_may_take_and_give_float(tiny_project: Make) -> None:
     bundle = build(tiny_project(extra='[export]\nio_dtype = "float32"').folder)
 
-    manifest = bundle.manifest
+    manifest = bundle.variant()
     assert [item.dtype for item in (*manifest.inputs, *manifest.outputs)] == ["float32", "float32"]
     assert all(item.quantization is None for item in manifest.inputs)
     assert verify(bundle.path).passed
@@ -235,11 +235,11 @@ def test_an_artifact_may_take_and_give_float(tiny_project: Make) -> None:
 def test_an_artifact_may_take_images_with_channels_last(built_project: Built, tiny_project: Make) -> None:
     bundle = build(tiny_project(extra='[export]\nio_layout = "NHWC"').folder)
 
-    manifest = bundle.manifest
+    manifest = bundle.variant()
     assert manifest.inputs[0].shape == (1, 8, 8, 1)
     assert manifest.inputs[0].layout == "NHWC"
     assert verify(bundle.path).passed
-    plain = verify(built_project(PTQ).folder / "dist" / bundle.path.name).bundle.manifest
+    plain = verify(built_project(PTQ).folder / "dist" / bundle.path.name).bundle.variant()
     assert plain.metric is not None and manifest.metric is not None
     assert plain.metric.value == manifest.metric.value
 
@@ -247,8 +247,8 @@ def test_an_artifact_may_take_images_with_channels_last(built_project: Built, ti
 def test_a_recipe_without_compression_bundles_the_float_model(tiny_project: Make) -> None:
     bundle = build(tiny_project("").folder)
 
-    assert bundle.manifest.model.precision == "float32"
-    assert bundle.manifest.metric is not None and bundle.manifest.metric.value == 1.0
+    assert bundle.variant().model.precision == "float32"
+    assert bundle.variant().metric is not None and bundle.variant().metric.value == 1.0
     assert verify(bundle.path).passed
 
 
@@ -262,7 +262,7 @@ def test_a_factory_may_return_a_bare_sequential(tiny_project: Make) -> None:
     project.replace('weights = "weights.safetensors"', "")
     project.replace("drop_points = 40.0", "drop_points = 100.0")
 
-    assert build(project.folder).manifest.model.precision == "int8"
+    assert build(project.folder).variant().model.precision == "int8"
 
 
 def test_a_recipe_made_in_python_builds_too(ready: Project, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_failed_check_can_be_bundled_marked_as_failed(ready: Project) -> None:
     bundle = build(ready.folder, allow_failed_checks=True)
 
     assert bundle.manifest.checks_passed is False
-    assert [check.name for check in bundle.manifest.checks if not check.passed] == ["size_bytes"]
+    assert [check.name for check in bundle.variant().checks if not check.passed] == ["size_bytes"]
 
 
 def test_lost_fidelity_names_the_first_layer_that_diverges(ready: Project) -> None:
@@ -327,7 +327,7 @@ def test_measured_limits_become_checks(tiny_project: Make) -> None:
     project = tiny_project("")
     project.replace("[budget]", "[budget]\nlatency_p50_ms = 1000\npeak_memory_bytes = 10_000_000_000")
 
-    checks = {check.name: check for check in build(project.folder).manifest.checks}
+    checks = {check.name: check for check in build(project.folder).variant().checks}
 
     assert 0 < checks["latency_p50_ms"].value < 1000
     assert checks["peak_memory_bytes"].value > 1_000_000

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgepack.bench.models import BenchModel
 from edgepack.bench.samples import BenchSamples
-from edgepack.bundle import Bundle
+from edgepack.bundle import Bundle, report_name
+from edgepack.bundle.manifest import Variant
 from edgepack.core.errors import DataError, EdgepackError, UsageError
 from edgepack.core.types import Array, Progress, Signature
 from edgepack.plan import BuildPlan, make_plans
@@ -29,6 +30,7 @@ def evaluation_samples(
     models: Sequence[BenchModel],
     borders: Mapping[str, Sequence[Signature]],
     *,
+    variant: Variant,
     folder: Path,
     progress: Progress,
 ) -> BenchSamples:
@@ -36,8 +38,8 @@ def evaluation_samples(
 
     Raises DataError when the preprocessed bytes are not those of the bundle's parity report, UsageError for a bundle without one.
     """
-    verified = _verified_with(bundle)
-    plan = make_plans(recipe, targets=[bundle.manifest.target])[0]
+    verified = _verified_with(bundle, variant)
+    plan = make_plans(recipe, targets=[variant.target])[0]
     samples = open_role(plan, plan.evaluation, labelled=True)
     progress.start("Preparing the evaluation samples", total=len(samples))
     files = {
@@ -64,7 +66,7 @@ def evaluation_samples(
         )
     progress.done(f"{len(samples)} samples")
     assert samples.labels is not None
-    output = plan.recipe.metric.output or bundle.manifest.outputs[0].name
+    output = plan.recipe.metric.output or variant.outputs[0].name
     return BenchSamples(
         files=files,
         labels=samples.labels,
@@ -72,14 +74,15 @@ def evaluation_samples(
         metric=plan.recipe.metric.name,
         inputs_sha256=verified,
         expected=_expected(models, arrays, output, plan, progress),
-        steps={model.label: _step(bundle, output) for model in models},
+        steps={model.label: _step(variant, output) for model in models},
     )
 
 
-def _verified_with(bundle: Bundle) -> str:
-    if "reports/parity.json" not in bundle.names:
+def _verified_with(bundle: Bundle, variant: Variant) -> str:
+    report = report_name(bundle, variant, "parity.json")
+    if report is None:
         raise UsageError("--accuracy: this bundle says not which samples it was verified with; build it again")
-    return str(json.loads(bundle.read("reports/parity.json"))["inputs_sha256"])
+    return str(json.loads(bundle.read(report))["inputs_sha256"])
 
 
 def _files(folder: Path, signatures: Sequence[Signature], count: int) -> dict[str, Path]:
@@ -127,11 +130,10 @@ def _expected(
     return found
 
 
-def _step(bundle: Bundle, output: str) -> float:
+def _step(variant: Variant, output: str) -> float:
     """The size of one output step in the file's own units: 1 where it gives codes."""
-    names = [item.name for item in bundle.manifest.outputs]
-    tensor = bundle.manifest.outputs[names.index(output)]
-    golden = bundle.manifest.golden
+    names = [item.name for item in variant.outputs]
+    tensor, golden = variant.outputs[names.index(output)], variant.golden
     if tensor.quantization is not None or golden is None or golden.output_steps is None:
         return 1.0
     return golden.output_steps[names.index(output)]

@@ -5,45 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgepack.bundle.manifest import Manifest, Tensor
+from edgepack.bundle.manifest import Manifest, Tensor, Variant
 from edgepack.core.types import Check
 
 
 def model_card(manifest: Manifest) -> str:
     """What the model is, how to feed it, how good it is: Markdown from the manifest alone."""
-    lines = [f"# {manifest.name} {manifest.version} for {manifest.target}", ""]
+    lines = [f"# {manifest.title}", ""]
     lines += [manifest.description, ""] if manifest.description else []
     if not manifest.checks_passed:
         lines += ["**Not all checks passed: see reports/verify.md. Do not ship this without a reason.**", ""]
-    lines += [f"- model: `{manifest.model.path}`, {manifest.model.precision}, {manifest.model.total_bytes:,} bytes"]
     lines += [f"- author: {manifest.author}"] if manifest.author else []
     lines += [f"- licence: {manifest.license}"] if manifest.license else []
-    if (metric := manifest.metric) is not None:
+    lines += [""] if manifest.author or manifest.license else []
+    for variant in manifest.variants:
+        lines += _variant_lines(variant, heading=f"## {variant.target}" if len(manifest.variants) > 1 else "")
+    for title, steps, file in (
+        ("Preprocessing", manifest.preprocess, "preprocess.py"),
+        ("Postprocessing", manifest.postprocess, "postprocess.py"),
+    ):
+        if steps:
+            lines += [f"## {title}", "", f"In this order; `{file}` is the reference implementation:", ""]
+            lines += [f"{number}. `{step}`" for number, step in enumerate(steps, start=1)]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _variant_lines(variant: Variant, *, heading: str) -> list[str]:
+    lines = [heading, ""] if heading else []
+    lines += [f"- model: `{variant.model.path}`, {variant.model.precision}, {variant.model.total_bytes:,} bytes"]
+    if (metric := variant.metric) is not None:
         original = f"; the original float model has {metric.float_value:.2%}" if metric.float_value is not None else ""
         lines.append(f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples{original}")
-    lines += [
-        "",
-        "## Input and output",
-        "",
-        "| | name | shape | dtype | layout | scale | zero point |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [_row("input", tensor) for tensor in manifest.inputs]
-    lines += [_row("output", tensor) for tensor in manifest.outputs]
+    lines += ["", "| | name | shape | dtype | layout | scale | zero point |", "|---|---|---|---|---|---|---|"]
+    lines += [_row("input", tensor) for tensor in variant.inputs]
+    lines += [_row("output", tensor) for tensor in variant.outputs]
     lines += ["", "real value = scale × (code − zero point)", ""]
-    if manifest.preprocess:
-        lines += ["## Preprocessing", "", "In this order; `preprocess.py` is the reference implementation:", ""]
-        lines += [f"{number}. `{step}`" for number, step in enumerate(manifest.preprocess, start=1)]
-        lines.append("")
-    if manifest.golden is not None:
+    if (golden := variant.golden) is not None:
         lines += [
-            "## Prove your integration",
-            "",
-            f"Run `golden/input_*.npy` ({manifest.golden.samples} samples) through the model: each output lies within "
-            f"{manifest.golden.tolerance_steps:g} steps of `golden/output_*.npy`.",
+            f"To prove your integration, run the {golden.samples} samples in {_listed(golden.inputs)} through the model: each output lies within "
+            f"{golden.tolerance_steps:g} steps of {_listed(golden.outputs)}.",
             "",
         ]
-    return "\n".join(lines)
+    return lines
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def verification_page(

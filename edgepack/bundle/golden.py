@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from edgepack.bundle.archive import Bundle
-from edgepack.bundle.manifest import Golden, Tensor
+from edgepack.bundle.manifest import Golden, Tensor, Variant
 from edgepack.core.errors import BundleError
 from edgepack.core.types import Array
 
@@ -77,29 +77,52 @@ def from_npy(data: bytes, *, name: str = "array") -> Array:
     return np.frombuffer(data, dtype=dtype, offset=found.end()).reshape(shape)
 
 
-def read_golden(bundle: Bundle) -> GoldenSamples:
-    """The golden samples of a bundle. Raises BundleError when it has none, or some that don't fit its signature."""
-    golden = _golden_of(bundle)
-    manifest = bundle.manifest
-    inputs = [_read_array(bundle, name, tensor) for name, tensor in zip(golden.inputs, manifest.inputs, strict=True)]
-    outputs = [_read_array(bundle, name, tensor) for name, tensor in zip(golden.outputs, manifest.outputs, strict=True)]
+def read_golden(bundle: Bundle, variant: Variant | None = None) -> GoldenSamples:
+    """The golden samples of a variant (None: the only one). Raises BundleError when it has none, or some that don't fit its signature."""
+    chosen = variant or bundle.variant()
+    golden = _golden_of(bundle, chosen)
     return GoldenSamples(
-        inputs={tensor.name: array for tensor, array in zip(manifest.inputs, inputs, strict=True)},
-        outputs={tensor.name: array for tensor, array in zip(manifest.outputs, outputs, strict=True)},
+        inputs={
+            tensor.name: _read_array(bundle, name, tensor, golden.samples)
+            for name, tensor in zip(golden.inputs, chosen.inputs, strict=True)
+        },
+        outputs={
+            tensor.name: _read_array(bundle, name, tensor, golden.samples)
+            for name, tensor in zip(golden.outputs, chosen.outputs, strict=True)
+        },
     )
 
 
-def check_golden(bundle: Bundle, outputs: Mapping[str, Array]) -> tuple[GoldenResult, ...]:
-    """Compare what a device gave for the golden inputs with what the bundle expects, one result per output.
+def read_raw(bundle: Bundle, variant: Variant | None = None) -> Array | None:
+    """The first golden samples before preprocessing, (raw_samples, …); None where the bundle has none.
+
+    `preprocess` of `read_raw(bundle)[i]`, quantized, has the bytes of the first golden input's sample i. Raises BundleError.
+    """
+    golden = _golden_of(bundle, variant or bundle.variant())
+    if golden.raw is None:
+        return None
+    array = from_npy(bundle.read(golden.raw), name=f"{bundle.path}: {golden.raw}")
+    if array.shape[:1] != (golden.raw_samples,):
+        raise BundleError(
+            f"{bundle.path}: {golden.raw} has shape {array.shape}, but the manifest says {golden.raw_samples} samples"
+        )
+    return array
+
+
+def check_golden(
+    bundle: Bundle, outputs: Mapping[str, Array], variant: Variant | None = None
+) -> tuple[GoldenResult, ...]:
+    """Compare what a device gave for the golden inputs with what a variant (None: the only one) expects, one result per output.
 
     `outputs` has arrays of shape (samples, …) in the model file's own dtypes. Raises BundleError where an output is
     missing or has another shape or dtype.
     """
-    golden = _golden_of(bundle)
-    expected = read_golden(bundle).outputs
-    steps = golden.output_steps or (None,) * len(bundle.manifest.outputs)
+    chosen = variant or bundle.variant()
+    golden = _golden_of(bundle, chosen)
+    expected = read_golden(bundle, chosen).outputs
+    steps = golden.output_steps or (None,) * len(chosen.outputs)
     results = []
-    for tensor, step in zip(bundle.manifest.outputs, steps, strict=True):
+    for tensor, step in zip(chosen.outputs, steps, strict=True):
         if tensor.name not in outputs:
             raise BundleError(
                 f"{bundle.path}: output '{tensor.name}' was not given; there are {', '.join(outputs) or 'none'}"
@@ -154,15 +177,14 @@ def float_step(expected: Array) -> np.float64:
     return np.float64((wide.max(initial=0.0) - wide.min(initial=0.0)) / 255)
 
 
-def _golden_of(bundle: Bundle) -> Golden:
-    if bundle.manifest.golden is None:
+def _golden_of(bundle: Bundle, variant: Variant) -> Golden:
+    if variant.golden is None:
         raise BundleError(f"{bundle.path}: has no golden samples, so there is nothing to compare with")
-    return bundle.manifest.golden
+    return variant.golden
 
 
-def _read_array(bundle: Bundle, name: str, tensor: Tensor) -> Array:
+def _read_array(bundle: Bundle, name: str, tensor: Tensor, samples: int) -> Array:
     array = from_npy(bundle.read(name), name=f"{bundle.path}: {name}")
-    samples = _golden_of(bundle).samples
     expected = (samples, *tensor.shape[1:])
     if array.shape != expected or array.dtype != np.dtype(tensor.dtype):
         raise BundleError(

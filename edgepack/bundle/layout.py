@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from edgepack.core.errors import BundleError
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURES_NAME = "signatures.json"
 ALIGNMENT_BYTES = 64  # one cache line; TFLite aligns the buffers inside its file to 16
 END_BYTES = 22
 ARCHIVE_BYTES_MAX = 0xFFFF_FFFE  # one less is the ZIP64 mark; a bundle never is ZIP64
-ENTRIES_MAX = 0xFFFE
+ENTRIES_MAX = 4096  # what a bundle needs many times over; with the limits on names it bounds a reader's work and memory
 NAME_LENGTH_MAX = 200
+DEPTH_MAX = 16  # folders inside each other
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?\Z")
 _WINDOWS_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
@@ -68,9 +70,9 @@ class ArchiveLayout:
         return self.tail_offset + len(self.tail)
 
 
-def archive_order(name: str) -> tuple[bool, str]:
-    """Sort key of entry names: the manifest first, then by byte value."""
-    return (name != MANIFEST_NAME, name)
+def archive_order(name: str) -> tuple[int, str]:
+    """Sort key of entry names: the manifest first, the signatures last, the others by byte value."""
+    return ({MANIFEST_NAME: 0, SIGNATURES_NAME: 2}.get(name, 1), name)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -79,10 +81,10 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         segments = name.split("/")
         allowed = all(_SEGMENT.match(segment) and not _WINDOWS_DEVICES.match(segment) for segment in segments)
-        if len(name) > NAME_LENGTH_MAX or not allowed:
+        if len(name) > NAME_LENGTH_MAX or len(segments) > DEPTH_MAX or not allowed:
             raise BundleError(
                 f"entry name {name[:NAME_LENGTH_MAX]!r} is not allowed: relative, '/' between folders, letters, digits, '.', '_' and '-' only, "
-                f"at most {NAME_LENGTH_MAX} characters"
+                f"at most {NAME_LENGTH_MAX} characters in {DEPTH_MAX} segments"
             )
         if name.lower() in seen:
             raise BundleError(f"entries '{seen[name.lower()]}' and '{name}' have the same name")
@@ -96,9 +98,9 @@ def check_names(names: Sequence[str]) -> None:
 
 def layout_of(entries: Sequence[Entry]) -> ArchiveLayout:
     """The bytes around the data of some entries, in archive order. Raises BundleError for bad names or over 4 GiB."""
-    check_names([entry.name for entry in entries])
     if len(entries) > ENTRIES_MAX:
         raise BundleError(f"{len(entries)} files are too many for one bundle (at most {ENTRIES_MAX})")
+    check_names([entry.name for entry in entries])
     offset = 0
     placed = []
     for entry in sorted(entries, key=lambda entry: archive_order(entry.name)):
@@ -117,7 +119,9 @@ def directory_place(end: bytes) -> tuple[int, int]:
     """Offset and size of the central directory, from the last 22 bytes of a file. Raises BundleError if they are no end record."""
     if len(end) != END_BYTES or not end.startswith(b"PK\x05\x06"):
         raise BundleError("not a bundle, or cut off: it doesn't end as a bundle does")
-    *_, size, offset, _comment = _END.unpack(end)
+    _, _, _, _, count, size, offset, _comment = _END.unpack(end)
+    if count > ENTRIES_MAX or size > count * (_CENTRAL.size + NAME_LENGTH_MAX):
+        raise BundleError(f"its table of contents has {count} entries in {size:,} bytes, more than a bundle can have")
     return offset, size
 
 

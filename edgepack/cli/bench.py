@@ -16,12 +16,14 @@ from edgepack.cli.options import (
     device_option,
     inventory_option,
     json_option,
+    variant_option,
     work_dir_option,
 )
 
 if TYPE_CHECKING:
     from edgepack.bench import BenchResult
-    from edgepack.bundle.manifest import Manifest
+    from edgepack.bundle import Bundle
+    from edgepack.bundle.manifest import Variant
     from edgepack.records import RunRecord
     from edgepack.store.results import ResultStore
 
@@ -30,6 +32,7 @@ _COUNT = click.IntRange(min=1)
 
 @click.command()
 @bundle_argument
+@variant_option
 @device_option
 @inventory_option
 @click.option(
@@ -76,6 +79,7 @@ _COUNT = click.IntRange(min=1)
 def bench(
     *,
     bundle: Path,
+    variant: str | None,
     device: str,
     inventory: Path | None,
     suite: str,
@@ -122,6 +126,7 @@ def bench(
         progress = stack.enter_context(shown_progress(quiet=as_json))
         result = bench_bundle(
             bundle,
+            target=variant,
             against_float=against_float,
             against=against,
             device=device,
@@ -136,11 +141,11 @@ def bench(
             progress=progress,
         )
     saved = None if save is None else result.save(save)
-    manifest = read_bundle(bundle).manifest
+    opened = read_bundle(bundle)
     if as_json:
-        echo_json(_content(result, manifest, bundle))
+        echo_json(_content(result, opened.variant(variant), bundle))
     else:
-        _show(result, manifest, bundle, saved, kept=store is not None)
+        _show(result, opened, opened.variant(variant), saved, kept=store is not None)
 
 
 def _keeper(store: ResultStore) -> Callable[[RunRecord], None]:
@@ -165,7 +170,7 @@ def _cores(text: str | None) -> tuple[int, ...] | None:
     return tuple(sorted(found))
 
 
-def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str, Any]:
+def _content(result: BenchResult, variant: Variant, bundle: Path) -> dict[str, Any]:
     """Without raw samples, which the store and `--save` keep."""
     everything = result.as_dict()
     for measurement in everything["measurements"]:
@@ -174,16 +179,19 @@ def _content(result: BenchResult, manifest: Manifest, bundle: Path) -> dict[str,
     names = ("schema", "bench", "device", "protocol", "measurements", "comparisons", "warnings")
     return {
         "bundle": str(bundle),
-        "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
+        "metric": None if variant.metric is None else variant.metric.model_dump(mode="json"),
         **{name: everything[name] for name in names},
     }
 
 
-def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | None, *, kept: bool) -> None:
+def _show(result: BenchResult, bundle: Bundle, variant: Variant, saved: Path | None, *, kept: bool) -> None:
     from edgepack.cli.bench_tables import accuracy_table, bench_conditions, bench_table, profile_table
     from edgepack.cli.terminal import draw, shown
 
-    draw(bench_table(result, manifest), bench_conditions(result))
+    draw(
+        bench_table(result, variant, title=f"{bundle.manifest.name} {bundle.manifest.version} for {variant.target}"),
+        bench_conditions(result),
+    )
     if (accuracy := accuracy_table(result)) is not None:
         draw(accuracy)
     for label in (one.label for one in result.measurements):
@@ -195,4 +203,4 @@ def _show(result: BenchResult, manifest: Manifest, bundle: Path, saved: Path | N
         click.echo(f"every sample: {shown(saved)}")
     if kept:
         click.echo(f"kept as {result.bench[:12]}; edgepack report {result.bench[:12]}")
-    click.echo(shown(bundle))
+    click.echo(shown(bundle.path))

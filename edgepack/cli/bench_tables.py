@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgepack.bench import BenchResult, Measurement
-from edgepack.bundle.manifest import Manifest
+from edgepack.bundle.manifest import Variant
 from edgepack.cli.tables import plain_table
 from edgepack.cli.terminal import console_on
 from edgepack.cli.words import digits, duration, percent, size
@@ -19,25 +19,24 @@ _LONGEST = 15
 _WIDE = 110  # characters
 
 
-def bench_table(result: BenchResult, manifest: Manifest) -> Table:
+def bench_table(result: BenchResult, variant: Variant, *, title: str) -> Table:
     """Size, quality, latency (or guest instructions) and memory of each measured model, and how they relate to the first."""
-    columns = ["model", "size", _metric_name(manifest), *_time_columns(result), "peak memory"]
+    columns = ["model", "size", _metric_name(variant), *_time_columns(result), "peak memory"]
     compared = len(result.measurements) > 1
     if compared:
         columns.append("speed (95 % CI)" if result.measurements[0].clock == "ns" else "fewer instructions")
     rows = []
     for one in result.measurements:
-        style = "bold" if one.sha256 == manifest.model.sha256 else "default"
+        style = "bold" if one.sha256 == variant.model.sha256 else "default"
         cells = [
             escape(one.label),
             _size(one, result.measurements[0]),
-            _quality(one, manifest),
+            _quality(one, variant),
             *_times(one, with_p99=_shows_p99(result)),
             size(one.peak_memory_bytes),
         ]
         cells += [_speed(one, result)] if compared else []
         rows.append([f"[{style}]{cell}[/]" for cell in cells])
-    title = f"{manifest.name} {manifest.version} for {manifest.target}"
     return plain_table(escape(title), {name: "left" if name == "model" else "right" for name in columns}, rows)
 
 
@@ -92,8 +91,8 @@ def bench_conditions(result: BenchResult) -> str:
     return f"[dim]{escape(' · '.join(parts))}[/]"
 
 
-def _metric_name(manifest: Manifest) -> str:
-    return "quality" if manifest.metric is None else manifest.metric.name.replace("top", "top-")
+def _metric_name(variant: Variant) -> str:
+    return "quality" if variant.metric is None else variant.metric.name.replace("top", "top-")
 
 
 def _time_columns(result: BenchResult) -> list[str]:
@@ -122,11 +121,11 @@ def _size(one: Measurement, base: Measurement) -> str:
     return text if one is base else f"{text}  (÷{digits(base.size_bytes / one.size_bytes, 2)})"
 
 
-def _quality(one: Measurement, manifest: Manifest) -> str:
+def _quality(one: Measurement, variant: Variant) -> str:
     """The build's own figure."""
-    if (metric := manifest.metric) is None:
+    if (metric := variant.metric) is None:
         return ""
-    value = {manifest.model.sha256: metric.value}.get(one.sha256, metric.float_value if one.label == "float" else None)
+    value = {variant.model.sha256: metric.value}.get(one.sha256, metric.float_value if one.label == "float" else None)
     return "" if value is None else percent(value)
 
 

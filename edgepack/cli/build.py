@@ -135,16 +135,16 @@ def show_parity(parity: dict[str, Any]) -> None:
 def _summary(bundle: Bundle) -> dict[str, Any]:
     from edgepack.core.digest import sha256_file
 
-    manifest = bundle.manifest
+    variant = bundle.variant()
     return {
         "bundle": str(bundle.path),
-        "target": manifest.target,
+        "target": variant.target,
         "sha256": sha256_file(bundle.path),
         "size_bytes": bundle.path.stat().st_size,
-        "model_size_bytes": manifest.model.total_bytes,
-        "metric": None if manifest.metric is None else manifest.metric.model_dump(mode="json"),
-        "checks": [check.model_dump(mode="json") for check in manifest.checks],
-        "checks_passed": manifest.checks_passed,
+        "model_size_bytes": variant.model.total_bytes,
+        "metric": None if variant.metric is None else variant.metric.model_dump(mode="json"),
+        "checks": [check.model_dump(mode="json") for check in variant.checks],
+        "checks_passed": variant.checks_passed,
     }
 
 
@@ -153,12 +153,12 @@ def _show(bundle: Bundle) -> None:
     from edgepack.cli.terminal import draw
     from edgepack.cli.words import percent, size
 
-    manifest = bundle.manifest
-    if manifest.checks:
-        draw(checks_table(manifest.checks))
-    if not manifest.checks_passed:
+    variant = bundle.variant()
+    if variant.checks:
+        draw(checks_table(variant.checks))
+    if not variant.checks_passed:
         click.secho("Some checks failed; the bundle says so, as --allow-failed-checks asked.", fg="yellow")
-    if (metric := manifest.metric) is not None:
+    if (metric := variant.metric) is not None:
         original = "" if metric.float_value is None else f" (original {percent(metric.float_value)})"
         click.echo(f"{metric.name} {percent(metric.value)}{original}", nl=False)
-        click.echo(f" · model {size(manifest.model.total_bytes)} · {manifest.target}")
+        click.echo(f" · model {size(variant.model.total_bytes)} · {variant.target}")

@@ -13,7 +13,7 @@ from edgepack.cli.options import bundle_argument, json_option
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
-    from edgepack.bundle.manifest import Manifest
+    from edgepack.bundle.manifest import Manifest, Variant
 
 
 @click.command()
@@ -27,7 +27,7 @@ def inspect(*, bundle: Path, as_json: bool) -> None:
     \b
     Examples:
       edgepack inspect dist/digits-1.0.0-arm64.edgepack
-      edgepack inspect --json model.edgepack | jq .inputs
+      edgepack inspect --json model.edgepack | jq '.variants[0].inputs'
     """
     from edgepack.bundle import read_bundle
     from edgepack.cli.terminal import echo_json
@@ -46,49 +46,71 @@ def _show(bundle: Bundle) -> None:
     from edgepack.cli.terminal import draw
 
     manifest = bundle.manifest
-    headline = Text(f"{manifest.name} {manifest.version} for {manifest.target}", style="bold")
-    draw(headline, facts(_about(bundle)), tensors_table(manifest))
-    if manifest.checks:
-        draw(checks_table(manifest.checks))
-    draw(files_table(manifest), facts(_lineage(manifest)))
+    draw(Text(manifest.title, style="bold"), facts(_about(bundle)))
+    for variant in manifest.variants:
+        draw(*([Text(f"\n{variant.target}", style="bold")] if len(manifest.variants) > 1 else []))
+        draw(facts(_about_variant(variant)), tensors_table(variant))
+        if variant.checks:
+            draw(checks_table(variant.checks))
+        draw(facts(_lineage(variant)))
+    draw(files_table(manifest), facts(_tools(manifest)))
     click.echo("Structure and manifest are right; 'edgepack verify' checks every byte and runs the model.")
 
 
 def _about(bundle: Bundle) -> list[tuple[str, str]]:
     from rich.markup import escape
 
-    from edgepack.cli.words import percent, shortened, size
+    from edgepack.cli.words import shortened, size
 
     manifest = bundle.manifest
-    model, metric = manifest.model, manifest.metric
-    quality = ""
-    if metric is not None:
-        original = "" if metric.float_value is None else f" original {percent(metric.float_value)},"
-        quality = f"{metric.name} {percent(metric.value)},{original} on {metric.samples:,} samples"
     labels = "" if manifest.labels is None else f"{len(manifest.labels):,}: {shortened(manifest.labels)}"
     pairs = [
         ("description", manifest.description),
         ("author", manifest.author),
         ("license", manifest.license),
         ("bundle", size(bundle.path.stat().st_size)),
+        ("preprocess", " → ".join(_step(step) for step in manifest.preprocess)),
+        ("postprocess", " → ".join(_step(step) for step in manifest.postprocess)),
+        ("labels", labels),
+        ("signatures", "none" if bundle.signatures_bytes is None else "signed; 'edgepack verify' checks by whom"),
+    ]
+    return [(name, escape(value)) for name, value in pairs]
+
+
+def _about_variant(variant: Variant) -> list[tuple[str, str]]:
+    from rich.markup import escape
+
+    from edgepack.cli.words import percent, size
+
+    model, metric, golden = variant.model, variant.metric, variant.golden
+    quality = ""
+    if metric is not None:
+        original = "" if metric.float_value is None else f" original {percent(metric.float_value)},"
+        quality = f"{metric.name} {percent(metric.value)},{original} on {metric.samples:,} samples"
+    raw = "" if golden is None or golden.raw is None else f", {golden.raw_samples} of them raw, too"
+    pairs = [
         ("model", f"{model.path}, {model.format}, {model.precision}, {size(model.total_bytes)}"),
         ("quality", quality),
-        ("checks", "all passed" if manifest.checks_passed else "SOME FAILED"),
-        ("preprocess", " → ".join(_step(step) for step in manifest.preprocess)),
-        ("labels", labels),
-        ("golden", "" if manifest.golden is None else f"{manifest.golden.samples} samples"),
+        ("checks", "all passed" if variant.checks_passed else "SOME FAILED"),
+        ("golden", "" if golden is None else f"{golden.samples} samples{raw}"),
     ]
     return [(name, escape(value)) for name, value in pairs]
 
 
 def _step(step: Mapping[str, object]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in step.items() if key != "op")
-    return f"{step['op']} ({options})" if options else str(step["op"])
+    return f"{step.get('op', '?')} ({options})" if options else str(step.get("op", "?"))
 
 
-def _lineage(manifest: Manifest) -> list[tuple[str, str]]:
+def _lineage(variant: Variant) -> list[tuple[str, str]]:
     from rich.markup import escape
 
-    pairs = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in manifest.lineage.items()]
+    pairs = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in variant.lineage.items()]
+    return [(name, escape(value)) for name, value in pairs]
+
+
+def _tools(manifest: Manifest) -> list[tuple[str, str]]:
+    from rich.markup import escape
+
     tools = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
-    return [(name, escape(value)) for name, value in [*pairs, ("made with", tools)]]
+    return [("made with", escape(tools))]

@@ -82,6 +82,13 @@ def bundle_argument(function: F) -> F:
     return click.argument("bundle", type=FILE)(function)
 
 
+def variant_option(function: F) -> F:
+    """--variant: which model of a bundle with several."""
+    return click.option(
+        "--variant", metavar="TARGET", help="Which model of a bundle with several.  [default: the only one]"
+    )(function)
+
+
 def recipe_option(function: F) -> F:
     """--recipe: a file, or a folder that holds one."""
     return click.option(

@@ -13,7 +13,7 @@ from edgepack.cli.words import digits, duration, interval, percent, quantity, si
 
 if TYPE_CHECKING:
     from edgepack.bundle.golden import GoldenResult
-    from edgepack.bundle.manifest import CheckEntry, Manifest, Tensor
+    from edgepack.bundle.manifest import CheckEntry, Manifest, Tensor, Variant
     from edgepack.diff import TensorDifference
     from edgepack.stages.outline import StageOutline
 
@@ -131,11 +131,11 @@ def outline_table(stages: Sequence[StageOutline]) -> Table:
     return plain_table("", {"stage": "left", "for": "left", "state": "left", "last time": "right"}, rows)
 
 
-def tensors_table(manifest: Manifest) -> Table:
+def tensors_table(variant: Variant) -> Table:
     """Inputs and outputs as an app sees them."""
     rows = [
         (kind, escape(tensor.name), _dimensions(tensor), tensor.dtype, tensor.layout, *_grid(tensor))
-        for kind, tensors in (("input", manifest.inputs), ("output", manifest.outputs))
+        for kind, tensors in (("input", variant.inputs), ("output", variant.outputs))
         for tensor in tensors
     ]
     columns = {"": "left", "name": "left", "shape": "left", "dtype": "left", "layout": "left"}
@@ -148,7 +148,7 @@ def files_table(manifest: Manifest) -> Table:
     return plain_table("", {"file": "left", "size": "right", "sha256": "left"}, rows)
 
 
-def golden_table(results: Sequence[GoldenResult]) -> Table:
+def golden_table(results: Sequence[GoldenResult], *, title: str = "") -> Table:
     """How the golden outputs compare with what this machine computes."""
     rows = [
         (
@@ -161,7 +161,7 @@ def golden_table(results: Sequence[GoldenResult]) -> Table:
         for result in results
     ]
     columns = {"output": "left", "largest difference": "right", "allowed": "right", "values that differ": "right"}
-    return plain_table("", {**columns, "passed": "left"}, rows)
+    return plain_table(escape(title), {**columns, "passed": "left"}, rows)
 
 
 def _dimensions(tensor: Tensor) -> str:

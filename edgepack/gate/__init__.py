@@ -76,7 +76,7 @@ def _not_against_stored(noisy: Sequence[str], baseline: str) -> str:
 
 def _by_size(both: dict[str, Path], names: tuple[str, str], limits: Limits) -> GateResult:
     """Files need no device."""
-    a, b = (float(read_bundle(both[label]).manifest.model.total_bytes) for label in (BASELINE, BUNDLE))
+    a, b = (float(read_bundle(both[label]).variant().model.total_bytes) for label in (BASELINE, BUNDLE))
     limit = 1 + limits.tolerances["size_bytes"]
     effect = Effect(
         device=_ANYWHERE,

@@ -84,5 +84,8 @@ def _samples(
     from edgepack.bench.evaluation import evaluation_samples
 
     opened = {label: read_bundle(path) for label, path in bundles.items()}
-    borders = {label: [item.as_signature() for item in one.manifest.inputs] for label, one in opened.items()}
-    return evaluation_samples(asking.accuracy, opened[BUNDLE], models, borders, folder=folder, progress=asking.progress)
+    borders = {label: [item.as_signature() for item in one.variant().inputs] for label, one in opened.items()}
+    judged = opened[BUNDLE]
+    return evaluation_samples(
+        asking.accuracy, judged, models, borders, variant=judged.variant(), folder=folder, progress=asking.progress
+    )

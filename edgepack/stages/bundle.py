@@ -10,7 +10,7 @@ from typing import Any
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.card import model_card, verification_page
 from edgepack.bundle.golden import to_npy
-from edgepack.bundle.manifest import Manifest
+from edgepack.bundle.manifest import SCHEMA_VERSION, Manifest
 from edgepack.core.digest import sha256_bytes, sha256_file
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress
@@ -45,6 +45,7 @@ def bundle(
         list(plan.labels or ()),
         sha256_bytes(recipe_bytes),
         plan.target_name,
+        SCHEMA_VERSION,
     )
     name = plan.bundle_path.name
 
@@ -63,10 +64,11 @@ def bundle(
             "reports/verify.json": verification.folder / "verify.json",
             "reports/verify.md": _report(manifest, verification, parity).encode(),
         }
-        golden = manifest.golden
+        (variant,) = manifest.variants
+        golden = variant.golden
         assert golden is not None
-        files |= {path: to_npy(inputs[item.name]) for path, item in zip(golden.inputs, manifest.inputs, strict=True)}
-        files |= {path: to_npy(outputs[item.name]) for path, item in zip(golden.outputs, manifest.outputs, strict=True)}
+        files |= {path: to_npy(inputs[item.name]) for path, item in zip(golden.inputs, variant.inputs, strict=True)}
+        files |= {path: to_npy(outputs[item.name]) for path, item in zip(golden.outputs, variant.outputs, strict=True)}
         if plan.labels:
             files["labels.txt"] = ("\n".join(plan.labels) + "\n").encode()
         files["README.md"] = model_card(manifest).encode()
@@ -90,32 +92,35 @@ def _manifest(
     parity: Parity,
     recipe_bytes: bytes,
 ) -> dict[str, Any]:
-    about, artifact = plan.recipe.bundle, exported.artifact
+    about = plan.recipe.bundle
     return {
         "name": about.name,
         "version": about.version,
-        "target": plan.target_name,
         "description": about.description,
         "author": about.author,
         "license": about.license,
         "created_with": tool_versions(),
         "labels": list(plan.labels) if plan.labels else None,
-        "model": {
-            "path": f"model/{artifact.path.name}",
-            "format": artifact.format,
-            "runtime": plan.target.runtime,
-            "runtime_options": plan.runtime.model_dump(mode="json"),
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.path.stat().st_size,
-            "companions": [
-                {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
-                for file in artifact.companions
-            ],
-            "precision": _precision(plan, exported),
-        },
+        "preprocess": list(plan.preprocess),
+        "variants": [_variant(plan, loaded, baseline, exported, verification, parity, recipe_bytes)],
+    }
+
+
+def _variant(
+    plan: BuildPlan,
+    loaded: Stored | None,
+    baseline: ExportedModel | None,
+    exported: ExportedModel,
+    verification: Verification,
+    parity: Parity,
+    recipe_bytes: bytes,
+) -> dict[str, Any]:
+    artifact = exported.artifact
+    return {
+        "target": plan.target_name,
+        "model": _model(plan, exported),
         "inputs": [_tensor(item) for item in artifact.inputs],
         "outputs": [_tensor(item) for item in artifact.outputs],
-        "preprocess": list(plan.preprocess),
         "metric": {
             "name": plan.recipe.metric.name,
             "value": verification.accuracy["artifact"],
@@ -132,29 +137,58 @@ def _manifest(
             "tolerance_steps": plan.recipe.fidelity.max_steps_max,
             "output_steps": None if None in verification.output_steps else list(verification.output_steps),
         },
-        "lineage": {
-            "recipe_sha256": sha256_bytes(recipe_bytes),
-            "seed": plan.recipe.seed,
-            "stages": {
-                **({"load": loaded.key} if loaded is not None else {}),
-                "export": exported.key,
-                "verify": verification.key,
-            },
-            "weights_sha256": artifact.sha256 if loaded is None else sha256_file(loaded.folder / "state.safetensors"),
-            "data": {
-                data.role: _data(data.fingerprint)
-                for data in (plan.train, plan.calibration, plan.evaluation)
-                if data is not None
-            },
-            "float_model": None
-            if baseline is None
-            else {
-                "key": baseline.key,
-                "sha256": baseline.artifact.sha256,
-                "size_bytes": baseline.artifact.size_bytes,
-            },
-            "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
+        "lineage": _lineage(plan, loaded, baseline, exported, verification, recipe_bytes),
+    }
+
+
+def _model(plan: BuildPlan, exported: ExportedModel) -> dict[str, Any]:
+    artifact = exported.artifact
+    return {
+        "path": f"model/{artifact.path.name}",
+        "format": artifact.format,
+        "runtime": plan.target.runtime,
+        "runtime_options": plan.runtime.model_dump(mode="json"),
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.path.stat().st_size,
+        "companions": [
+            {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
+            for file in artifact.companions
+        ],
+        "precision": _precision(plan, exported),
+    }
+
+
+def _lineage(
+    plan: BuildPlan,
+    loaded: Stored | None,
+    baseline: ExportedModel | None,
+    exported: ExportedModel,
+    verification: Verification,
+    recipe_bytes: bytes,
+) -> dict[str, Any]:
+    artifact = exported.artifact
+    return {
+        "recipe_sha256": sha256_bytes(recipe_bytes),
+        "seed": plan.recipe.seed,
+        "stages": {
+            **({"load": loaded.key} if loaded is not None else {}),
+            "export": exported.key,
+            "verify": verification.key,
         },
+        "weights_sha256": artifact.sha256 if loaded is None else sha256_file(loaded.folder / "state.safetensors"),
+        "data": {
+            data.role: _data(data.fingerprint)
+            for data in (plan.train, plan.calibration, plan.evaluation)
+            if data is not None
+        },
+        "float_model": None
+        if baseline is None
+        else {
+            "key": baseline.key,
+            "sha256": baseline.artifact.sha256,
+            "size_bytes": baseline.artifact.size_bytes,
+        },
+        "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
     }
 
 
@@ -186,7 +220,7 @@ def _tensors(exported: ExportedModel) -> bytes:
 def _report(manifest: Manifest, verification: Verification, parity: Parity) -> str:
     layers = [layer.as_dict() for layer in verification.layers]
     return verification_page(
-        f"{manifest.name} {manifest.version} for {manifest.target}",
+        manifest.title,
         (*verification.checks, *parity.checks),
         layers,
         verification.notes,

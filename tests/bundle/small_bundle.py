@@ -6,17 +6,23 @@ from typing import Any
 import numpy as np
 
 from edgepack.bundle.golden import to_npy
+from edgepack.bundle.manifest import Variant
 from edgepack.core.digest import sha256_bytes
 
 MODEL = bytes(range(96))
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    """A manifest that fits `files()`, with some keys replaced."""
+    """A manifest of one variant that fits `files()`, with some keys of either replaced."""
+    own = {name: value for name, value in changes.items() if name in Variant.model_fields}
+    others = {name: value for name, value in changes.items() if name not in own}
+    return {"name": "digits", "version": "1.0.0", "variants": [variant(**own)], **others}
+
+
+def variant(**changes: Any) -> dict[str, Any]:
+    """A variant that fits `files()`, with some keys replaced."""
     grid = {"scale": [0.5], "zero_point": [3], "axis": None}
     return {
-        "name": "digits",
-        "version": "1.0.0",
         "target": "arm64",
         "model": {
             "path": "model/model.tflite",

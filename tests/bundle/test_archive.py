@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_bundle import MODEL, content, files
+from small_bundle import MODEL, content, files, variant
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.layout import Entry, layout_of
@@ -215,7 +215,7 @@ def test_an_invalid_manifest_is_refused(bundle_path: Path, tmp_path: Path, manif
 
 
 def test_a_manifest_that_does_not_fit_the_files_is_not_written(tmp_path: Path) -> None:
-    other_model = {**content()["model"], "size_bytes": 1}
+    other_model = {**variant()["model"], "size_bytes": 1}
     no_golden = {name: data for name, data in files().items() if not name.startswith("golden")}
 
     with pytest.raises(BundleError, match=r"model\.sha256"):
@@ -250,7 +250,7 @@ def test_the_model_is_cached_by_its_digest_and_a_damaged_copy_is_replaced(bundle
     bundle = read_bundle(bundle_path)
 
     path = bundle.model_path(tmp_path / "cache")
-    assert path.name == f"{bundle.manifest.model.sha256}.tflite"
+    assert path.name == f"{bundle.variant().model.sha256}.tflite"
     path.write_bytes(bytes(96))
 
     assert bundle.model_path(tmp_path / "cache").read_bytes() == MODEL

@@ -97,7 +97,7 @@ def test_inspect_shows_what_the_manifest_says(built: Built, call: Call) -> None:
     assert "tiny 1.0.0 for arm64" in shown.stdout
     assert "all passed" in shown.stdout
     assert manifest["name"] == "tiny"
-    assert manifest["model"]["sha256"][:16] in shown.stdout
+    assert manifest["variants"][0]["model"]["sha256"][:16] in shown.stdout
 
 
 def test_verify_proves_that_the_bundle_is_whole_and_runs_right(built: Built, call: Call) -> None:
@@ -108,7 +108,7 @@ def test_verify_proves_that_the_bundle_is_whole_and_runs_right(built: Built, cal
     assert "whole, " in shown.stdout
     assert content["passed"] and content["whole"]
     assert content["sha256"] == built.summary["sha256"]
-    assert [one["differing"] for one in content["golden"]] == [0]
+    assert [one["differing"] for one in content["variants"][0]["golden"]] == [0]
 
 
 def test_verify_ends_with_the_checks_exit_code_where_the_outputs_differ(
@@ -127,7 +127,7 @@ def test_verify_ends_with_the_checks_exit_code_where_the_outputs_differ(
 
     assert result.exit_code == CheckFailed.exit_code
     assert json.loads(result.stdout)["passed"] is False
-    assert json.loads(result.stdout)["golden"][0]["largest_steps"] is None
+    assert json.loads(result.stdout)["variants"][0]["golden"][0]["largest_steps"] is None
     assert "other outputs than the build recorded for 'output'" in result.stderr
 
 

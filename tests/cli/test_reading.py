@@ -141,7 +141,9 @@ def test_the_supported_versions_come_from_the_package() -> None:
     assert not supported_python().allows("3.9.0")
 
 
-@pytest.mark.parametrize(("kind", "key"), [("recipe", "compress"), ("manifest", "checks"), ("target", "quantization")])
+@pytest.mark.parametrize(
+    ("kind", "key"), [("recipe", "compress"), ("manifest", "variants"), ("target", "quantization")]
+)
 def test_schemas_are_printed(run: Run, kind: str, key: str) -> None:
     assert key in json.loads(run("schema", kind).stdout)["properties"]
 

@@ -122,15 +122,15 @@ def test_verify_runs_the_golden_samples(run: Run, bundle: Path, capfd: pytest.Ca
     assert "XNNPACK" not in capfd.readouterr().err  # the runtime's own words
     assert content["passed"] is True
     assert content["sha256"] == sha256_file(bundle)
-    assert content["golden"][0]["largest_steps"] == 0
+    assert content["variants"][0]["golden"][0]["largest_steps"] == 0
 
 
 def test_other_golden_outputs_are_exit_code_8(run: Run, bundle: Path, tmp_path: Path) -> None:
     opened = read_bundle(bundle)
     files: dict[str, bytes | Path] = {name: opened.read(name) for name in opened.names if name != "manifest.json"}
-    golden = opened.manifest.golden
+    golden = opened.variant().golden
     assert golden is not None
-    shape = (golden.samples, *opened.manifest.outputs[0].shape[1:])
+    shape = (golden.samples, *opened.variant().outputs[0].shape[1:])
     files[golden.outputs[0]] = to_npy(np.full(shape, 127, np.int8))
     other = write_bundle(tmp_path / "other.edgepack", manifest=opened.manifest, files=files)
 
@@ -190,7 +190,7 @@ def test_more_is_faster_in_the_column_of_speed(
         comparisons=(Comparison(label="bundle", baseline="float", ratio=ratio),),
     )
 
-    draw(bench_table(both, read_bundle(bundle).manifest), bench_conditions(both))
+    draw(bench_table(both, read_bundle(bundle).variant(), title="tiny"), bench_conditions(both))
 
     text = capsys.readouterr().out
     assert "2.00×  (1.25 … 2.50)" in text

@@ -73,10 +73,10 @@ def test_a_model_after_a_method_exports_faithfully(
 ) -> None:
     bundle = build(tiny_project(steps(name, options)).folder)
 
-    checks = {check.name: check for check in bundle.manifest.checks}
+    checks = {check.name: check for check in bundle.variant().checks}
     assert all(check.passed for check in checks.values() if check.kind == "fidelity")
     assert checks["mean_steps"].value <= 0.75
-    (compression,) = bundle.manifest.lineage["compression"]  # type: ignore[misc, union-attr]
+    (compression,) = bundle.variant().lineage["compression"]  # type: ignore[misc, union-attr]
     assert compression["method"] == name  # type: ignore[index, call-overload]
 
 

@@ -84,8 +84,8 @@ def test_a_build_from_a_file_is_as_good_as_one_from_the_factory(
 
     bundle = build(project.folder)
 
-    assert bundle.manifest.metric is not None
-    assert abs(bundle.manifest.metric.value - 1.0) <= 1 / 32 + 1e-9
+    assert bundle.variant().metric is not None
+    assert abs(bundle.variant().metric.value - 1.0) <= 1 / 32 + 1e-9
     assert bundle.manifest.checks_passed
 
 

@@ -46,7 +46,7 @@ def test_a_target_holds_no_address_or_person(name: str) -> None:
 def test_a_target_builds_the_small_project(name: str, tiny_project: Callable[..., Project]) -> None:
     bundle = build(tiny_project(PTQ).folder, target=name)
 
-    assert bundle.manifest.target == name
+    assert bundle.variant().target == name
     assert bundle.manifest.checks_passed
     assert verify(bundle.path).passed
 

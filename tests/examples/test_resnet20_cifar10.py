@@ -33,10 +33,10 @@ def project(tmp_path: Path) -> Path:
 def test_int8_keeps_what_the_float_model_knows(project: Path) -> None:
     bundle = build(project)
 
-    checks = {check.name: check.value for check in bundle.manifest.checks}
-    assert bundle.manifest.metric is not None
-    assert bundle.manifest.metric.samples == 1000
-    assert bundle.manifest.metric.float_value == pytest.approx(0.8662, abs=0.02)
+    checks = {check.name: check.value for check in bundle.variant().checks}
+    assert bundle.variant().metric is not None
+    assert bundle.variant().metric.samples == 1000
+    assert bundle.variant().metric.float_value == pytest.approx(0.8662, abs=0.02)
     assert checks["top1_agreement"] >= 0.99
     assert checks["mean_steps"] <= 0.5
     assert checks["extra_operators"] == 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack.bundle import read_bundle, write_bundle
 from edgepack.bundle.golden import check_golden, from_npy, read_golden, to_npy
-from edgepack.bundle.manifest import Manifest, Tensor
+from edgepack.bundle.manifest import Manifest, Tensor, Variant
 from edgepack.runtimes.litert import LiteRT, artifact_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "bundle-format.md"
@@ -22,18 +22,27 @@ def real_bundle(models, path: Path) -> Path:
     manifest = Manifest(
         name="small",
         version="1.0.0",
-        target="arm64",
-        model={
-            "path": "model/model.tflite",
-            "format": artifact.format,
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "precision": "int8",
-        },
-        inputs=[Tensor.of(signature) for signature in artifact.inputs],
-        outputs=[Tensor.of(signature) for signature in artifact.outputs],
-        checks_passed=True,
-        golden={"inputs": ["golden/in.npy"], "outputs": ["golden/out.npy"], "samples": 2, "tolerance_steps": 1.0},
+        variants=[
+            {
+                "target": "arm64",
+                "model": {
+                    "path": "model/model.tflite",
+                    "format": artifact.format,
+                    "sha256": artifact.sha256,
+                    "size_bytes": artifact.size_bytes,
+                    "precision": "int8",
+                },
+                "inputs": [Tensor.of(signature) for signature in artifact.inputs],
+                "outputs": [Tensor.of(signature) for signature in artifact.outputs],
+                "checks_passed": True,
+                "golden": {
+                    "inputs": ["golden/in.npy"],
+                    "outputs": ["golden/out.npy"],
+                    "samples": 2,
+                    "tolerance_steps": 1.0,
+                },
+            }
+        ],
     )
     outputs = session.run({"args_0": codes})["output_0"]
     files = {"model/model.tflite": models.int8, "golden/in.npy": to_npy(codes), "golden/out.npy": to_npy(outputs)}
@@ -71,4 +80,4 @@ def test_a_model_from_a_bundle_keeps_the_golden_samples(models, tmp_path: Path) 
 def test_the_page_names_every_key_of_the_manifest() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
-    assert [key for key in Manifest.model_fields if f"`{key}`" not in page] == []
+    assert [key for key in (*Manifest.model_fields, *Variant.model_fields) if f"`{key}`" not in page] == []

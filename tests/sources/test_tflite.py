@@ -57,10 +57,10 @@ def test_a_finished_model_is_bundled_byte_for_byte_and_judged_by_its_labels(
 ) -> None:
     bundle = build(project)
 
-    about = bundle.manifest
+    about = bundle.variant()
     assert bundle.read(about.model.path) == (project / "model.tflite").read_bytes()
     (compressed_here,) = (built_project(PTQ).folder / "dist").glob("*.edgepack")
-    expected = read_bundle(compressed_here).manifest
+    expected = read_bundle(compressed_here).variant()
     assert about.metric is not None and expected.metric is not None
     assert (about.metric.value, about.metric.float_value) == (expected.metric.value, None)
     assert about.model.precision == "int8"
@@ -128,7 +128,7 @@ def test_the_keyword_spotting_model_of_mlperf_tiny_is_as_good_as_published(tmp_p
     recipe = RECIPE.replace("model.tflite", f"{data}/mlperf_tiny/kws_int8.tflite")
     (tmp_path / "edgepack.toml").write_text(recipe.replace("evaluation.npz", f"{data}/speech_commands_test_mfcc.npz"))
 
-    metric = build(tmp_path).manifest.metric
+    metric = build(tmp_path).variant().metric
 
     assert metric is not None and metric.samples == 4890
     assert np.isclose(metric.value, 0.9188, atol=5e-4)

@@ -30,7 +30,7 @@ def result(project: Project) -> BuildResult:
 
 
 def test_one_bundle_for_each_target_and_one_training_for_all(project: Project, result: BuildResult) -> None:
-    assert [bundle.manifest.target for bundle in result.bundles] == list(TARGETS)
+    assert [bundle.variant().target for bundle in result.bundles] == list(TARGETS)
     assert len(list((project.work / "stages").glob("quantize-*"))) == 1
 
 
@@ -65,7 +65,7 @@ def test_every_bundle_has_the_table_and_its_checks(result: BuildResult) -> None:
     for bundle in result.bundles:
         assert json.loads(bundle.read("reports/parity.json")) == table
         assert "## Parity" in bundle.read("reports/verify.md").decode()
-        assert [check.name for check in bundle.manifest.checks if check.kind == "parity"] == [
+        assert [check.name for check in bundle.variant().checks if check.kind == "parity"] == [
             check.name for check in result.parity.checks
         ]
 
