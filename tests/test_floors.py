@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         {"recipe", "targets", "grouping", "records", "suites"}
     ),  # what the user, the targets' files and a device say
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
-    frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices"}),
+    frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit"}),
     frozenset({"plan", "stages"}),
     frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
@@ -37,6 +37,7 @@ NEIGHBOURS = {
 }
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.
 OPEN_FILES = {
+    "appkit.make": "the making of any app kit, for the command line",
     "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
     "data.fingerprint": "the digest of any provider's samples, for the plan",
     "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",

@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
         "unpack": Entry("edgepack.cli.unpack:unpack", "Write a bundle's files into a folder."),
+        "appkit": Entry("edgepack.cli.appkit:appkit", "Write code for the app that uses a bundle."),
     },
     "Around it": {
         "targets": Entry("edgepack.cli.targets:targets", "List the kinds of device, or show one."),

@@ -1,0 +1,8 @@
+"""App kits: ready code for the app that uses a bundle. One folder a kit, one line here; its templates lie beside it."""
+
+from __future__ import annotations
+
+from edgepack.appkit.protocol import AppKit
+from edgepack.core.registry import Registry
+
+APPKITS: Registry[AppKit] = Registry("app kit", {})
