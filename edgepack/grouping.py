@@ -78,3 +78,17 @@ def _conflict(a: NumericConstraints, b: NumericConstraints) -> str:
 
 def _symmetry(constraints: NumericConstraints) -> str:
     return "symmetric (zero point 0)" if constraints.activations_symmetric else "asymmetric"
+
+
+def why_not_on(grid: NumericConstraints, target: NumericConstraints) -> str:
+    """Why a target can't take a grid that was made under `grid`, as the end of a sentence about it; '' where it can."""
+    if conflict := _conflict(grid, target):
+        return conflict
+    both = shared(grid, target)
+    differing = [name for name in type(grid).model_fields if _comparable(grid, name) != _comparable(both, name)]
+    return f"is stricter about {', '.join(differing)}" if differing else ""
+
+
+def _comparable(constraints: NumericConstraints, name: str) -> object:
+    value = getattr(constraints, name)
+    return frozenset(value) if isinstance(value, tuple) else value

@@ -24,7 +24,7 @@ from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, adopt, baseline, export
-from edgepack.stages.load import Stored, load
+from edgepack.stages.load import Stored, load, refuse_other_base
 from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
 from edgepack.stages.verify import verify as verify_stage
@@ -120,6 +120,7 @@ class _Made:
 def _make(plans: Sequence[BuildPlan], cache: StageCache, progress: Progress) -> list[_Made]:
     """Load and check for all targets first, then compress and export."""
     loaded = load(plans[0], cache, progress)
+    refuse_other_base(plans, loaded)
     originals = [baseline(plan, cache, loaded, progress) for plan in plans]
     for plan, original in zip(plans, originals, strict=True):
         check(plan, cache, original, progress)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepack import __version__
+from edgepack.bundle.base import Base
 from edgepack.core.digest import digest_of, digest_of_files, sha256_file
 from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
+from edgepack.core.paths import expand
 from edgepack.core.section import validate
 from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
@@ -31,6 +33,7 @@ from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import open_source
 from edgepack.sources.protocol import Source
 from edgepack.targets import NumericConstraints, TargetProfile, load_target
+from edgepack.updates import base_of
 
 WORK_FOLDER = ".edgepack"
 CALIBRATION_SAMPLES = 300
@@ -56,6 +59,7 @@ _CODE = (
     "stages",
     "stats.py",
     "targets.py",
+    "updates.py",
 )
 
 
@@ -73,7 +77,8 @@ class BuildPlan:
     """One build for one target with nothing left to look up.
 
     `constraints` is the grid of the target's group: what all of `grid_targets` can represent, so that their compression is done once;
-    `apart_because` says why that is not the grid of the build's first target ('' where it is).
+    `apart_because` says why that is not the grid of the build's first target ('' where it is). `base` is the older model that is updated; then the grid
+    is its grid.
     """
 
     recipe: Recipe
@@ -99,6 +104,7 @@ class BuildPlan:
     dist_folder: Path
     threads: int
     allow_failed_checks: bool
+    base: Base | None
     base_key: str
 
     @property
@@ -153,9 +159,11 @@ def make_plans(
 
         check_compiler()
     require_free_space(work_folder, needed_bytes=_SPACE_NEEDED_BYTES, purpose="a build")
+    file = None if read.update_of is None else expand(read.update_of, folder=folder, error=RecipeError)
     plans = []
     for name in names:
         group = next(group for group in groups if name in group.targets)
+        base = None if file is None else base_of(file, group, name, inputs=inputs, steps=steps)
         exporter, runtime, witnesses = plug_ins[name]
         plans.append(
             BuildPlan(
@@ -164,7 +172,7 @@ def make_plans(
                 folder=folder,
                 target_name=name,
                 target=profiles[name],
-                constraints=group.constraints,
+                constraints=group.constraints if base is None else NumericConstraints.model_validate(base.constraints),
                 grid_targets=group.targets,
                 apart_because=group.apart_because,
                 exporter=exporter,
@@ -182,6 +190,7 @@ def make_plans(
                 dist_folder=(dist_folder or folder / "dist").resolve(),
                 threads=read.threads or len(os.sched_getaffinity(0)),
                 allow_failed_checks=allow_failed_checks,
+                base=base,
                 base_key=digest_of([code_digest(), tool_versions()]),
             )
         )
@@ -251,6 +260,11 @@ def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
         if method.needs_training_samples and recipe.data.train is None:
             raise RecipeError(
                 f"{place}: {step.method} trains, and data.train is missing; add a [data.train] table (labels are not needed)"
+            )
+        before = next((name for name, earlier in steps if earlier.phase > method.phase), None)
+        if before is not None:
+            raise RecipeError(
+                f"{place}: {step.method} comes after {before}, and would undo a part of it; put {step.method} before {before}"
             )
         steps.append((step.method, method))
     return tuple(steps)

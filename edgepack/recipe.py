@@ -283,6 +283,11 @@ class Recipe(Section):
         min_length=1,
         description="Targets that `edgepack build` builds for when no `--target` is given.",
     )
+    update_of: str | None = Field(
+        default=None,
+        description="A bundle of an older model of the same architecture, relative to the recipe; `${VARIABLE}` and `~` are expanded. Its scales and zero "
+        "points are kept instead of fitting new ones, so that few weights change their codes and `edgepack delta` stays small.",
+    )
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Seed of every random choice; the same seed gives the same bytes."
     )

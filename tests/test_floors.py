@@ -18,7 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     ),  # what the user, the targets' files and a device say
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit"}),
-    frozenset({"plan", "stages"}),
+    frozenset({"plan", "stages", "updates"}),
     frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
 )
@@ -28,6 +28,8 @@ PLUG_INS = FLOORS[3]
 NEIGHBOURS = {
     ("stages", "plan"): "every stage is handed the plan",
     ("signing", "bundle"): "a bundle is judged by its signatures",
+    ("plan", "updates"): "a plan opens the bundle that its build updates",
+    ("stages", "updates"): "what a plan can't know of the model is asked once it is loaded",
     ("diff", "opened"): "a bundle is opened in the runtime that the build verified it in",
     ("opened", "bench"): "a bundle is measured",
     ("gate", "opened"): "the models of a gate's bundles",

@@ -43,6 +43,40 @@ class QuantParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The grid of a whole network: activations by operation name, weights by parameter name of the float network.
+
+    `shapes` are those of the weights by the same names, where they are known.
+    """
+
+    activations: Mapping[str, QuantParams]
+    weights: Mapping[str, QuantParams]
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, item: Mapping[str, Any]) -> Grid:
+        """What `as_dict` wrote, also after a round through JSON."""
+
+        def params(table: Mapping[str, Any]) -> dict[str, QuantParams]:
+            return {
+                name: QuantParams(
+                    scale=tuple(one["scale"]), zero_point=tuple(one["zero_point"]), dtype=one["dtype"], axis=one["axis"]
+                )
+                for name, one in table.items()
+            }
+
+        return cls(
+            activations=params(item["activations"]),
+            weights=params(item["weights"]),
+            shapes={name: tuple(shape) for name, shape in item["shapes"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """One input or output of an artifact as an app sees it; `quantization` is None for a float tensor."""
 

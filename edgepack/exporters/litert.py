@@ -89,6 +89,7 @@ class LiteRTExporter(Section):
             float_path=float_path,
             format="tflite",
             tensors={name: (op, pairing.params[name]) for name, op in pairing.paired.items()},
+            grid=program.grid,
             notes=(*pairing.notes, *notes),
         )
 

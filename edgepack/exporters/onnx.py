@@ -18,13 +18,12 @@ from edgepack.core.chatter import chatter_to
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_atomic
 from edgepack.core.section import Section
-from edgepack.core.types import Progress, QuantParams, Samples
+from edgepack.core.types import Grid, Progress, QuantParams, Samples
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
     from edgepack.exporters.onnx_graph import Graph
     from edgepack.network.fold import Program
-    from edgepack.network.grid import Grid
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -69,7 +68,9 @@ class OnnxExporter(Section):
             else:
                 self._write(made.quantized, path)
         progress.done(f"{len(made.tensors)} tensors, {made.layers} layers")
-        return Exported(path=path, float_path=float_path, format=FORMAT, tensors=made.tensors, notes=made.notes)
+        return Exported(
+            path=path, float_path=float_path, format=FORMAT, tensors=made.tensors, grid=made.grid, notes=made.notes
+        )
 
     def adopt(self, path: Path) -> Exported:
         """Raises UnsupportedError: finished ONNX files are not taken over yet."""
@@ -124,7 +125,9 @@ class OnnxExporter(Section):
         if self.options.io_dtype == "int8":
             codes_at_border(graph, self.activation_dtype)
         tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}
-        return _Made(quantized=graph, tensors=tensors, notes=tuple(notes), layers=len(program.layers))
+        return _Made(
+            quantized=graph, tensors=tensors, grid=program.grid, notes=tuple(notes), layers=len(program.layers)
+        )
 
     def _write(self, graph: Graph, path: Path) -> None:
         from edgepack.exporters.onnx_graph import refuse_unlisted, write_graph
@@ -146,6 +149,7 @@ class _Made:
 
     quantized: Graph | None = None
     tensors: Mapping[str, tuple[str, QuantParams]] = field(default_factory=dict)
+    grid: Grid | None = None
     notes: tuple[str, ...] = ()
     layers: int = 0
 

@@ -54,6 +54,7 @@ class OpenVINOExporter(Section):
             float_path=float_path,
             format=FORMAT,
             tensors=tensors,
+            grid=program.grid if program.quantized else None,
         )
 
     def check(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgepack.core.types import Progress, Samples, SampleSource
 
 if TYPE_CHECKING:
+    from edgepack.bundle.base import Base
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -18,7 +20,7 @@ class Context:
     """What a method may use beside the model.
 
     `original` is the uncompressed model, which teaches. `workspace` is a folder for checkpoints that survives a kill; `key` names this
-    very step, so that a checkpoint of another one is never resumed.
+    very step, so that a checkpoint of another one is never resumed. `base` is the older model that this build updates, if it does.
     """
 
     original: Model
@@ -29,6 +31,16 @@ class Context:
     key: str
     seed: int
     progress: Progress
+    base: Base | None = None
+
+
+class Phase(IntEnum):
+    """The order of steps: what comes later builds on what came before, and must not be undone by it."""
+
+    STRUCTURE = 0  # channels are removed
+    WEIGHTS = 1  # weights become zero or shared
+    ORDER = 2  # channels change their places
+    GRID = 3  # everything is rounded
 
 
 class Method(Protocol):
@@ -43,6 +55,9 @@ class Method(Protocol):
     def model_validate(cls, obj: Any) -> Method: ...
 
     def model_dump(self, *, mode: str = ...) -> dict[str, Any]: ...
+
+    # Where in a recipe the step belongs; steps must not fall back to an earlier phase.
+    phase: ClassVar[Phase]
 
     @property
     def needs_training_samples(self) -> bool:

@@ -5,13 +5,13 @@ The zeros stay: the mask remains on the weights through quantization-aware train
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.section import Section
-from edgepack.methods.protocol import Context
+from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class PruneMagnitude(Section):
     """Zero the smallest weights of each layer; training repairs the rest."""
 
+    phase: ClassVar[Phase] = Phase.WEIGHTS
     sparsity: float = Field(gt=0, lt=1, description="Share of the weights that become zero.")
     scope: Literal["layer", "model"] = Field(
         default="layer",

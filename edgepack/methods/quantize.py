@@ -6,17 +6,19 @@ Every tensor that the target keeps gets a grid (`network.grid.complete_grid`), s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from edgepack.core.chatter import chatter_to
-from edgepack.core.errors import UnsupportedError
+from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.section import Section
-from edgepack.methods.protocol import Context
+from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
 if TYPE_CHECKING:
+    from edgepack.bundle.base import Base
+    from edgepack.core.types import Progress
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 class Quantize(Section):
     """int8 weights and activations on the target's grid."""
 
+    phase: ClassVar[Phase] = Phase.GRID
     mode: Literal["ptq", "qat"] = Field(
         default="qat",
         description="`ptq` measures ranges on calibration samples; `qat` then trains weights and ranges together.",
@@ -62,6 +65,10 @@ class Quantize(Section):
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
 
+        if context.base is not None and self.channel_alignment:
+            raise RecipeError(
+                "compress.quantize.channel_alignment: moves scale between layers, and 'update_of' keeps the base's scales; leave one of them out"
+            )
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
         with lookups_told():
@@ -69,10 +76,11 @@ class Quantize(Section):
             batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
             frozen = complete_grid(network, ops, context.constraints, batches)
         model = replace(model, network=network, frozen=frozen)
+        model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         if self.mode == "ptq":
             round_biases(model)
-            return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration))
-        return self._train(model, context)
+            return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration), **facts)
+        return self._train(model, context, facts)
 
     def _post_training(self, model: Model, context: Context) -> Any:
         import nncf
@@ -111,7 +119,7 @@ class Quantize(Section):
         progress.done(f"{len(samples)} calibration samples")
         return network
 
-    def _train(self, model: Model, context: Context) -> Model:
+    def _train(self, model: Model, context: Context, facts: dict[str, Any]) -> Model:
         from edgepack.network.bias import round_biases
         from edgepack.network.model import float_network, freeze
         from edgepack.network.train import Trainer
@@ -137,7 +145,21 @@ class Quantize(Section):
             steps=trained.steps,
             best_step=trained.best_step,
             stopped_early=trained.stopped_early,
+            **facts,
         )
+
+
+def _keep_grid(model: Model, ops: Any, base: Base, progress: Progress) -> tuple[Model, dict[str, Any]]:
+    """The model on the base's grid, and what a lineage says of that."""
+    from edgepack.network.keep_grid import keep_grid
+
+    kept = keep_grid(model, ops, base.grid)
+    share = kept.clipped / max(1, kept.weights)
+    progress.note(
+        f"the grid of {base.name} {base.version} is kept; {kept.clipped:,} of {kept.weights:,} weights ({share:.2%}) lie outside it and are cut to its ends"
+    )
+    facts = {"update_of": base.sha256, "clipped_weights": kept.clipped, "weights": kept.weights}
+    return kept.model, facts | ({"fitted_anew": list(kept.fitted)} if kept.fitted else {})
 
 
 class _Counted:

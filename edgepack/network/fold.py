@@ -8,6 +8,7 @@ grid survives that exactly: the scale becomes scale·|γ/σ| and the codes keep 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from edgepack.core.errors import StageError, UnsupportedError
-from edgepack.core.types import Array, QuantParams
-from edgepack.network.grid import Grid, baked_state, read_grid, trace
+from edgepack.core.types import Array, Grid, QuantParams
+from edgepack.network.grid import baked_state, read_grid, trace
 from edgepack.network.model import Model, is_hooked
 
 _ATEN = torch.ops.aten
@@ -40,7 +41,8 @@ class Layer:
 
     `weight` is float32 with torch's dimension order; `codes` are int8 of the same shape with weight = codes × scale along the
     grid's axis, or None where the layer is not quantized. `bias` is float64 of shape (output channels,), or None; the network's parameter `shifted_by`
-    adds to it. `input_step` is the scale of the input's grid, known in a program with quantizers.
+    adds to it, and `scaled_by` is the parameter of the batch norm that multiplies it. `input_step` is the scale of the input's grid, known in a
+    program with quantizers.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Layer:
     params: QuantParams | None
     bias: NDArray[np.float64] | None
     shifted_by: str | None = None
+    scaled_by: str | None = None
     input_step: float | None = None
 
 
@@ -62,10 +65,22 @@ class Program:
 
     module: fx.GraphModule
     layers: tuple[Layer, ...]
-    activations: dict[str, QuantParams]
+    activations: Mapping[str, QuantParams]
     float_network: nn.Module
     quantized: bool
     quantizers: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> Grid:
+        """The grid as the file states it. A weight that several layers use on different grids is left out."""
+        weights: dict[str, QuantParams] = {}
+        several: set[str] = set()
+        for layer in self.layers:
+            if layer.params is not None and layer.kind != "batch_norm":
+                several |= {layer.name} if weights.setdefault(layer.name, layer.params) != layer.params else set()
+        kept = {name: params for name, params in weights.items() if name not in several}
+        shapes = {layer.name: layer.weight.shape for layer in self.layers if layer.name in kept}
+        return Grid(activations=self.activations, weights=kept, shapes=shapes)
 
 
 def program_of(
@@ -83,13 +98,14 @@ def program_of(
     if is_hooked(model.network):
         ops = trace(model.build().eval(), model.example())
         network.load_state_dict(baked_state(model.network, ops))
-        grid = read_grid(model.network, ops)
+        grid = _pinned(read_grid(model.network, ops), model.pinned)
     else:
         network.load_state_dict(model.network.state_dict())
         grid = made_up or grid
     traced = _with_quantizers(network, grid) if quantizers and grid.activations else network
     module = _trace(traced, model, dynamic_batch=dynamic_batch)
-    layers = _fold(module, grid, rounded=made_up is None)
+    pinned = {} if model.pinned is None else model.pinned.weights
+    layers = _fold(module, grid, pinned, rounded=made_up is None)
     return Program(
         module=module,
         layers=layers,
@@ -169,8 +185,17 @@ def take_nhwc(module: fx.GraphModule, turned: tuple[bool, ...]) -> None:
     module.recompile()
 
 
-def _fold(module: fx.GraphModule, grid: Grid, *, rounded: bool) -> tuple[Layer, ...]:
-    """`rounded` says that the weights lie on the grid; those of a made-up grid stay as they are."""
+def _pinned(grid: Grid, pinned: Grid | None) -> Grid:
+    """The grid with the very numbers that are pinned: quantizers hold them to the last float32 bit but one."""
+    if pinned is None:
+        return grid
+    return replace(
+        grid, activations={name: pinned.activations.get(name, own) for name, own in grid.activations.items()}
+    )
+
+
+def _fold(module: fx.GraphModule, grid: Grid, pinned: Mapping[str, QuantParams], *, rounded: bool) -> tuple[Layer, ...]:
+    """`rounded` says that the weights lie on the grid; those of a made-up grid stay as they are. `pinned` are folded grids of weights."""
     layers: list[Layer] = []
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target not in _WEIGHTED:
@@ -183,6 +208,8 @@ def _fold(module: fx.GraphModule, grid: Grid, *, rounded: bool) -> tuple[Layer, 
             layer = _with_batch_norm(layer, users[0], transposed=node.target in _TRANSPOSED, rounded=rounded)
             users[0].replace_all_uses_with(node)
             module.graph.erase_node(users[0])
+        if layer.codes is not None and layer.name in pinned:
+            layer = _on_grid(layer, pinned[layer.name])
         _set_parameters(module, node, layer, index=len(layers))
         layers.append(layer)
     for node in list(module.graph.nodes):
@@ -191,6 +218,13 @@ def _fold(module: fx.GraphModule, grid: Grid, *, rounded: bool) -> tuple[Layer, 
     module.graph.eliminate_dead_code()
     module.recompile()
     return tuple(layers)
+
+
+def _on_grid(layer: Layer, params: QuantParams) -> Layer:
+    """The same codes on the grid that they were rounded to, to the last bit."""
+    assert layer.codes is not None
+    scale = _along(np.array(params.scale, np.float64), layer.weight.ndim, params.axis)
+    return replace(layer, params=params, weight=(layer.codes * scale).astype(np.float32))
 
 
 def _as_depthwise(module: fx.GraphModule, norm: fx.Node, *, index: int, quantized: bool) -> Layer:
@@ -208,6 +242,7 @@ def _as_depthwise(module: fx.GraphModule, norm: fx.Node, *, index: int, quantize
         params=QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=0) if quantized else None,
         bias=shift,
         shifted_by=_parameter(norm.args[2]),
+        scaled_by=_parameter(norm.args[1]),
         input_step=_input_step(norm),
     )
     with module.graph.inserting_before(norm):
@@ -284,6 +319,7 @@ def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool, rounded: 
         layer,
         bias=shift if layer.bias is None else layer.bias * factor + shift,
         shifted_by=_parameter(norm.args[2]),
+        scaled_by=_parameter(norm.args[1]),
         weight=(layer.weight * _along(factor, layer.weight.ndim, axis)).astype(np.float32),
     )
     if layer.codes is None or layer.params is None:

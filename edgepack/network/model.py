@@ -16,7 +16,7 @@ from torch import nn
 
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_json
-from edgepack.core.types import Array, Samples, Silent, TensorSpec
+from edgepack.core.types import Array, Grid, Samples, Silent, TensorSpec
 from edgepack.network.nncf_extension import ensure_extension
 
 _STATE, _FACTS = "state.safetensors", "model.json"
@@ -27,7 +27,9 @@ class Model:
     """A network in memory, its inputs and outputs, and its lineage.
 
     `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
-    after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move.
+    after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
+    model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
+    done to its channels: see `network.channels`.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -36,6 +38,8 @@ class Model:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     frozen: frozenset[str] = frozenset()
+    pinned: Grid | None = None
+    edits: tuple[dict[str, Any], ...] = ()
     lineage: tuple[dict[str, Any], ...] = ()
 
     def example(self, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -112,6 +116,8 @@ def save_model(model: Model, folder: Path) -> None:
             "inputs": [asdict(spec) for spec in model.inputs],
             "outputs": [asdict(spec) for spec in model.outputs],
             "frozen": sorted(model.frozen),
+            "pinned": None if model.pinned is None else model.pinned.as_dict(),
+            "edits": list(model.edits),
             "lineage": list(model.lineage),
         },
     )
@@ -133,6 +139,8 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         inputs=tuple(_spec(item) for item in facts["inputs"]),
         outputs=tuple(_spec(item) for item in facts["outputs"]),
         frozen=frozenset(facts["frozen"]),
+        pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
+        edits=tuple(facts["edits"]),
         lineage=tuple(facts["lineage"]),
     )
     freeze(model)

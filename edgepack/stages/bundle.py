@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
+from edgepack.bundle.base import GRID_NAME, grid_report
 from edgepack.bundle.card import model_card, verification_page
 from edgepack.bundle.golden import to_npy
 from edgepack.bundle.manifest import SCHEMA_VERSION, Manifest
@@ -61,6 +62,7 @@ def bundle(
             "recipe.toml" if plan.recipe_file.is_file() else "recipe.json": recipe_bytes,
             "reports/parity.json": parity.file,
             "reports/tensors.json": _tensors(exported),
+            **_grid(plan, exported),
             "reports/verify.json": verification.folder / "verify.json",
             "reports/verify.md": _report(manifest, verification, parity).encode(),
         }
@@ -188,6 +190,8 @@ def _lineage(
             "sha256": baseline.artifact.sha256,
             "size_bytes": baseline.artifact.size_bytes,
         },
+        **({} if plan.base is None else {"update_of": plan.base.identity}),
+        "steps": [dict(facts) for facts in exported.steps],
         "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
     }
 
@@ -215,6 +219,21 @@ def _tensors(exported: ExportedModel) -> bytes:
         for name, (operation, grid) in exported.tensors.items()
     }
     return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _grid(plan: BuildPlan, exported: ExportedModel) -> dict[str, bytes | Path]:
+    """What a later build keeps that updates this bundle."""
+    if exported.grid is None:
+        return {}
+    artifact = exported.artifact
+    report = grid_report(
+        exported.grid,
+        targets=plan.grid_targets,
+        constraints=plan.constraints.model_dump(mode="json"),
+        edits=exported.edits,
+        files={file.name: file.read_bytes() for file in (artifact.path, *artifact.companions)},
+    )
+    return {GRID_NAME: report}
 
 
 def _report(manifest: Manifest, verification: Verification, parity: Parity) -> str:

@@ -45,6 +45,7 @@ def step_key(plan: BuildPlan, previous: str, name: str, method: Method) -> str:
         list(plan.preprocess),
         plan.constraints.model_dump(mode="json"),
         plan.recipe.seed,
+        None if plan.base is None else plan.base.sha256,
     )
 
 
@@ -74,6 +75,7 @@ def _work(
             key=key,
             seed=plan.recipe.seed,
             progress=progress,
+            base=plan.base,
         )
         compressed = step[1].apply(model, context)
         save_model(compressed, scratch)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_json
-from edgepack.core.types import Artifact, Layout, Progress, QuantParams, Signature
+from edgepack.core.types import Artifact, Grid, Layout, Progress, QuantParams, Signature
 from edgepack.exporters.protocol import Exported
 from edgepack.plan import BuildPlan, file_digests
 from edgepack.runtimes import Execution
@@ -29,7 +29,11 @@ _FACTS = "export.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedModel:
-    """The artifact of a stage, with what later stages compare: tensors and the operations they are, and named deviations."""
+    """The artifact of a stage, with what later stages compare: tensors and the operations they are, and named deviations.
+
+    `grid` is the network's whole grid, None for a model without one; `steps` are the facts of each compression step,
+    `edits` what they did to the channels.
+    """
 
     key: str
     folder: Path
@@ -38,6 +42,9 @@ class ExportedModel:
     extra_operators: tuple[str, ...]
     execution: Execution
     notes: tuple[str, ...]
+    grid: Grid | None
+    steps: tuple[Mapping[str, Any], ...]
+    edits: tuple[Mapping[str, Any], ...]
 
 
 def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progress) -> ExportedModel:
@@ -71,7 +78,7 @@ def export(plan: BuildPlan, cache: StageCache, compressed: Stored, progress: Pro
             raise UnsupportedError(
                 f"the model file has {done.path.stat().st_size:,} bytes; {plan.target_name} opens at most {limit:,}"
             )
-        return _record(plan, _layouts(plan, model), scratch, done)
+        return _record(plan, _layouts(plan, model), scratch, done, made_from=model)
 
     return read_export(key, cache.run("export", key, work, progress=progress))
 
@@ -125,7 +132,14 @@ def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:
     )
 
 
-def _record(plan: BuildPlan, layouts: Mapping[str, Layout], folder: Path, done: Exported) -> dict[str, Any]:
+def _record(
+    plan: BuildPlan,
+    layouts: Mapping[str, Layout],
+    folder: Path,
+    done: Exported,
+    *,
+    made_from: Model | None = None,
+) -> dict[str, Any]:
     """Open the file as an app would, and write down its signature and the operators it has more than the float graph."""
     path = done.path
     session = plan.runtime.open(path)
@@ -145,6 +159,9 @@ def _record(plan: BuildPlan, layouts: Mapping[str, Layout], folder: Path, done: 
             "extra_operators": sorted(extra),
             "execution": asdict(session.execution),
             "notes": list(done.notes),
+            "grid": None if done.grid is None else done.grid.as_dict(),
+            "steps": [] if made_from is None else list(made_from.lineage),
+            "edits": [] if made_from is None else list(made_from.edits),
         },
     )
     return {
@@ -190,6 +207,9 @@ def read_export(key: str, folder: Path) -> ExportedModel:
             notes=tuple(facts["execution"]["notes"]),
         ),
         notes=tuple(facts["notes"]),
+        grid=None if facts["grid"] is None else Grid.from_dict(facts["grid"]),
+        steps=tuple(facts["steps"]),
+        edits=tuple(facts["edits"]),
     )
 
 

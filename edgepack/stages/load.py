@@ -6,18 +6,21 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
 from edgepack.core.digest import digest_of
 from edgepack.core.files import out_of_space_is_clear, write_json
 from edgepack.core.types import Progress
 from edgepack.plan import BuildPlan, file_digests
 from edgepack.store.cache import StageCache
+from edgepack.updates import refuse_other_weights
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
@@ -65,6 +68,16 @@ def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
         folder = cache.run("load", key, work, progress=progress)
     progress.done(f"{cache.facts(folder)['parameters']:,} parameters")
     return Stored(key=key, folder=folder)
+
+
+def refuse_other_base(plans: Sequence[BuildPlan], loaded: Stored) -> None:
+    """Raises RecipeError where the bundle that a build updates is one of another architecture."""
+    bases = [plan.base for plan in plans if plan.base is not None]
+    if bases:
+        with safe_open(loaded.folder / "state.safetensors", framework="numpy") as state:
+            shapes = {name: tuple(state.get_slice(name).get_shape()) for name in state.keys()}  # noqa: SIM118  # no mapping
+        for base in bases:
+            refuse_other_weights(base, shapes)
 
 
 def known_key(plan: BuildPlan, cache: StageCache) -> str | None:

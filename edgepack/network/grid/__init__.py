@@ -6,8 +6,9 @@ among all inputs and outputs, and a few have theirs built in. `complete_grid` ad
 so that what is trained is what the device will compute. The rules come from the target (`NumericConstraints`).
 """
 
+from edgepack.core.types import Grid
 from edgepack.network.grid.complete import complete_grid, keep_zero_exact
-from edgepack.network.grid.learned import Grid, activation_points, baked_state, made_up_grid, output_grids, read_grid
+from edgepack.network.grid.learned import activation_points, baked_state, made_up_grid, output_grids, read_grid
 from edgepack.network.grid.operations import Op, trace
 from edgepack.network.grid.rules import Constraints, grid_points
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-from edgepack.core.types import QuantParams
+from edgepack.core.types import Grid, QuantParams
 from edgepack.network.grid.hooks import Hooks, params_of
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, Op
 from edgepack.network.grid.rules import MOVES_VALUES_ONLY, Constraints, grid_points
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """What the exporters impose: activations by operation name, weights by parameter name of the float network."""
-
-    activations: dict[str, QuantParams]
-    weights: dict[str, QuantParams]
 
 
 def read_grid(network: nn.Module, ops: dict[str, Op]) -> Grid:
