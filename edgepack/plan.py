@@ -20,6 +20,7 @@ from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
 from edgepack.core.paths import expand
 from edgepack.core.section import validate
+from edgepack.data.answers import plain_answer_steps
 from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
 from edgepack.data.sections import resolve_section
@@ -42,10 +43,12 @@ _TOOLS = (
     "torch", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
     "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino",
 )  # fmt: skip
-# The rooms whose code decides about a stage's bytes; the command line and the benchmark do not.
+# The rooms whose code decides about a stage's bytes; the command line and the benchmark do not. What only the bundle's bytes depend on
+# stands apart, so that nothing is trained again for it.
 _CODE = (
     "agent/preprocess.py",
-    "bundle",
+    "bundle/base.py",
+    "bundle/golden.py",
     "core",
     "data",
     "exporters",
@@ -60,6 +63,14 @@ _CODE = (
     "stats.py",
     "targets.py",
     "updates.py",
+)
+BUNDLE_CODE = (
+    "agent/postprocess.py",
+    "bundle",
+    "data/answers.py",
+    "stages/bundle.py",
+    "stages/described.py",
+    "stages/raw.py",
 )
 
 
@@ -96,10 +107,12 @@ class BuildPlan:
     inputs: tuple[InputSection, ...]
     steps: tuple[tuple[str, Method], ...]
     preprocess: tuple[dict[str, Any], ...]
+    postprocess: tuple[dict[str, Any], ...] | None
     train: Data | None
     calibration: Data
     evaluation: Data
     labels: tuple[str, ...] | None
+    license_text: bytes | None
     work_folder: Path
     dist_folder: Path
     threads: int
@@ -145,6 +158,7 @@ def make_plans(
     plug_ins = {name: _plug_ins(read, name, profile) for name, profile in profiles.items()}
     groups = group_targets({name: profile.quantization for name, profile in profiles.items()})
     steps = _steps(read, str(recipe_file))
+    postprocess = None if read.bundle.postprocess is None else plain_answer_steps(read.bundle.postprocess)
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
     require_writable(work_folder)
     digests = DigestCache(work_folder)
@@ -182,10 +196,12 @@ def make_plans(
                 inputs=inputs,
                 steps=steps,
                 preprocess=tuple(plain_steps(read.preprocess)),
+                postprocess=postprocess,
                 train=train,
                 calibration=calibration,
                 evaluation=evaluation,
                 labels=_labels(read, folder),
+                license_text=_license_text(read, folder),
                 work_folder=work_folder,
                 dist_folder=(dist_folder or folder / "dist").resolve(),
                 threads=read.threads or len(os.sched_getaffinity(0)),
@@ -209,13 +225,15 @@ def tool_versions() -> dict[str, str]:
 
 
 @cache
-def code_digest() -> str:
-    """One digest over the code that decides about a stage's bytes."""
+def code_digest(parts: tuple[str, ...] = _CODE) -> str:
+    """One digest over the code that decides about a stage's bytes: files and folders of our package."""
     package = Path(__file__).resolve().parent
     files: list[Path] = []
-    for part in _CODE:
+    for part in parts:
         path = package / part
         files.extend([path] if path.is_file() else path.rglob("*.py"))
+    if parts == _CODE:
+        files = [file for file in files if str(file.relative_to(package)) not in BUNDLE_CODE]
     return digest_of_files(files, root=package)
 
 
@@ -312,6 +330,16 @@ def _data(
     else:
         calibration = evaluation
     return train, calibration, evaluation
+
+
+def _license_text(recipe: Recipe, folder: Path) -> bytes | None:
+    if recipe.bundle.license_file is None:
+        return None
+    file = folder / recipe.bundle.license_file
+    try:
+        return file.read_text(encoding="utf-8").encode()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RecipeError(f"bundle.license_file: {file} can't be read ({exc}); give a text file in UTF-8") from exc
 
 
 def _labels(recipe: Recipe, folder: Path) -> tuple[str, ...] | None:

@@ -241,6 +241,17 @@ class ExportSection(Section):
     )
 
 
+class PostprocessStep(Section):
+    """One postprocessing step; `op` names it and the other keys are its options. See docs/bundle-format.md."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    op: str = Field(description="`dequantize`, `softmax`, `sigmoid` or `top_k`.")
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
 class BundleSection(Section):
     """What the bundle says about itself."""
 
@@ -249,8 +260,16 @@ class BundleSection(Section):
     description: str = Field(default="", description="One sentence for the person who receives it.")
     author: str = Field(default="", description="Who made it.")
     license: str = Field(default="", description="SPDX identifier of the model's licence.")
+    license_file: str | None = Field(
+        default=None, description="Text file with the model's licence, relative to the recipe; becomes LICENSE."
+    )
     labels: tuple[str, ...] | str | None = Field(
         default=None, description="Class names in output order: a list, or a text file with one per line."
+    )
+    postprocess: tuple[PostprocessStep, ...] | None = Field(
+        default=None,
+        description="Steps from the first output to an answer. Default: `dequantize`, and with labels `top_k` with `k = 5`, after a `softmax` where "
+        "the outputs are no shares that add up to 1.",
     )
 
     @field_validator("name", "version")

@@ -41,6 +41,7 @@ NEIGHBOURS = {
 OPEN_FILES = {
     "appkit.make": "the making of any app kit, for the command line",
     "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
+    "data.answers": "what a model's outputs mean, for the plan and for the bundle",
     "data.fingerprint": "the digest of any provider's samples, for the plan",
     "data.sections": "a data table of the recipe resolved to its provider, for the plan and the command line",
     "devices.adb_client": "the adb program, for the transport and for the list of devices",
@@ -169,11 +170,12 @@ def test_the_agent_imports_nothing_of_ours() -> None:
     assert {found.of for found in ALL if found.by.startswith("agent.")} == set()
 
 
-def test_only_the_data_room_imports_the_agent_and_only_its_preprocessing() -> None:
-    """The same file prepares samples here, in training and on the device."""
+def test_only_the_data_room_imports_the_agent_and_only_what_bundles_ship() -> None:
+    """The same files prepare samples here, in training and on the device, and say what outputs mean."""
     users = {(found.by, found.of) for found in ALL if found.rooms[1] == "agent" and found.rooms[0] != "agent"}
 
-    assert users <= {("data.samples", "agent.preprocess"), ("data.samples", "agent")}
+    assert {by for by, _ in users} == {"data.samples", "data.answers"}
+    assert {of for _, of in users} <= {"agent.preprocess", "agent.postprocess", "agent"}
 
 
 def test_plug_ins_are_reached_by_their_table_never_by_their_file() -> None:

@@ -216,11 +216,12 @@ def _apply(operations: Sequence[tuple[str, Any]], values: Array) -> Array:
 
 def _read(sample: Any, *, for_images: bool) -> Array:
     """One sample as an array; an encoded image as uint8 (H, W, 3)."""
-    values = _decode(bytes(sample)) if isinstance(sample, (bytes, bytearray)) else np.asarray(sample)
+    values = decode(bytes(sample)) if isinstance(sample, (bytes, bytearray)) else np.asarray(sample)
     return values[:, :, None] if for_images and values.ndim == 2 else values
 
 
-def _decode(data: bytes) -> Array:
+def decode(data: bytes) -> Array:
+    """An encoded JPEG or PNG file as uint8 (H, W, 3), without looking at EXIF. Raises ValueError."""
     from PIL import Image
 
     try:

@@ -38,6 +38,12 @@ def plain_steps(steps: Steps) -> list[dict[str, Any]]:
     return plain
 
 
+def preprocessed(samples: Array, steps: Sequence[Mapping[str, Any]]) -> Array:
+    """Raw samples by the reference implementation. Raises ValueError that names the step."""
+    found: Array = agent.preprocess(samples, steps)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSet:
     """Drawn samples that are preprocessed when they are taken, so that memory holds the raw ones only.
@@ -73,6 +79,24 @@ class SampleSet:
                 inputs={spec.name: checked_input(arrays[spec.name], spec, sample_names=names) for spec in self.inputs},
                 labels=None if self.labels is None else self.labels[indices],
             )
+
+    def raw_arrays(self, count: int) -> Array | None:
+        """The first samples as they are before preprocessing, images decoded, (M, …): at most `count`, those before the first of another shape or type.
+
+        None for models of several inputs.
+        """
+        samples = _take(self.raw, self.drawn[:count])
+        if isinstance(samples, dict):
+            if len(samples) != 1:
+                return None
+            (samples,) = samples.values()
+        found: list[Array] = []
+        for sample in samples:
+            array = np.asarray(agent.decode(bytes(sample)) if isinstance(sample, bytes | bytearray) else sample)
+            if found and (array.shape, array.dtype) != (found[0].shape, found[0].dtype):
+                break
+            found.append(array)
+        return np.stack(found) if found else None
 
     def chunks(self, size: int) -> Iterator[Samples]:
         """Consecutive samples, `size` at a time; the last chunk may be smaller."""

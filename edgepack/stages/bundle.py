@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,18 @@ from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.base import GRID_NAME, grid_report
 from edgepack.bundle.card import model_card, verification_page
 from edgepack.bundle.golden import to_npy
-from edgepack.bundle.manifest import SCHEMA_VERSION, Manifest
+from edgepack.bundle.manifest import Manifest
 from edgepack.core.digest import sha256_bytes, sha256_file
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress
+from edgepack.data.answers import postprocess_file
 from edgepack.data.samples import preprocess_file
-from edgepack.plan import BuildPlan, tool_versions
+from edgepack.plan import BUNDLE_CODE, BuildPlan, code_digest
+from edgepack.stages.described import RAW_NAME, described
 from edgepack.stages.export import ExportedModel
 from edgepack.stages.load import Stored
 from edgepack.stages.parity import Parity
+from edgepack.stages.raw import raw_golden
 from edgepack.stages.verify import Verification
 from edgepack.store.cache import StageCache
 
@@ -44,21 +46,26 @@ def bundle(
         parity.key,
         plan.recipe.bundle.model_dump(mode="json"),
         list(plan.labels or ()),
+        None if plan.license_text is None else sha256_bytes(plan.license_text),
         sha256_bytes(recipe_bytes),
         plan.target_name,
-        SCHEMA_VERSION,
+        code_digest(BUNDLE_CODE),
     )
     name = plan.bundle_path.name
 
     def work(scratch: Path) -> dict[str, Any]:
         progress.start("Packing the bundle")
         inputs, outputs = verification.golden()
+        raw = raw_golden(plan, exported, verification)
         manifest = Manifest.model_validate(
-            _manifest(plan, loaded, baseline, exported, verification, parity, recipe_bytes)
+            described(
+                plan, loaded, baseline, exported, verification, parity, recipe_bytes, None if raw is None else len(raw)
+            )
         )
         files: dict[str, bytes | Path] = {
             **_model_files(exported),
             "preprocess.py": preprocess_file(),
+            "postprocess.py": postprocess_file(),
             "recipe.toml" if plan.recipe_file.is_file() else "recipe.json": recipe_bytes,
             "reports/parity.json": parity.file,
             "reports/tensors.json": _tensors(exported),
@@ -71,6 +78,10 @@ def bundle(
         assert golden is not None
         files |= {path: to_npy(inputs[item.name]) for path, item in zip(golden.inputs, variant.inputs, strict=True)}
         files |= {path: to_npy(outputs[item.name]) for path, item in zip(golden.outputs, variant.outputs, strict=True)}
+        if raw is not None:
+            files[RAW_NAME] = to_npy(raw)
+        if plan.license_text is not None:
+            files["LICENSE"] = plan.license_text
         if plan.labels:
             files["labels.txt"] = ("\n".join(plan.labels) + "\n").encode()
         files["README.md"] = model_card(manifest).encode()
@@ -83,124 +94,6 @@ def bundle(
     if not plan.bundle_path.is_file() or sha256_file(plan.bundle_path) != cache.facts(folder)["sha256"]:
         write_atomic(plan.bundle_path, made.read_bytes())
     return read_bundle(plan.bundle_path)
-
-
-def _manifest(
-    plan: BuildPlan,
-    loaded: Stored | None,
-    baseline: ExportedModel | None,
-    exported: ExportedModel,
-    verification: Verification,
-    parity: Parity,
-    recipe_bytes: bytes,
-) -> dict[str, Any]:
-    about = plan.recipe.bundle
-    return {
-        "name": about.name,
-        "version": about.version,
-        "description": about.description,
-        "author": about.author,
-        "license": about.license,
-        "created_with": tool_versions(),
-        "labels": list(plan.labels) if plan.labels else None,
-        "preprocess": list(plan.preprocess),
-        "variants": [_variant(plan, loaded, baseline, exported, verification, parity, recipe_bytes)],
-    }
-
-
-def _variant(
-    plan: BuildPlan,
-    loaded: Stored | None,
-    baseline: ExportedModel | None,
-    exported: ExportedModel,
-    verification: Verification,
-    parity: Parity,
-    recipe_bytes: bytes,
-) -> dict[str, Any]:
-    artifact = exported.artifact
-    return {
-        "target": plan.target_name,
-        "model": _model(plan, exported),
-        "inputs": [_tensor(item) for item in artifact.inputs],
-        "outputs": [_tensor(item) for item in artifact.outputs],
-        "metric": {
-            "name": plan.recipe.metric.name,
-            "value": verification.accuracy["artifact"],
-            "float_value": verification.accuracy.get("float"),
-            "samples": verification.samples,
-            "ci95": verification.accuracy_ci95,
-        },
-        "checks": [check.as_dict() for check in (*verification.checks, *parity.checks)],
-        "checks_passed": verification.passed and all(check.passed for check in parity.checks),
-        "golden": {
-            "inputs": [f"golden/input_{index}.npy" for index in range(len(artifact.inputs))],
-            "outputs": [f"golden/output_{index}.npy" for index in range(len(artifact.outputs))],
-            "samples": len(next(iter(verification.golden()[0].values()))),
-            "tolerance_steps": plan.recipe.fidelity.max_steps_max,
-            "output_steps": None if None in verification.output_steps else list(verification.output_steps),
-        },
-        "lineage": _lineage(plan, loaded, baseline, exported, verification, recipe_bytes),
-    }
-
-
-def _model(plan: BuildPlan, exported: ExportedModel) -> dict[str, Any]:
-    artifact = exported.artifact
-    return {
-        "path": f"model/{artifact.path.name}",
-        "format": artifact.format,
-        "runtime": plan.target.runtime,
-        "runtime_options": plan.runtime.model_dump(mode="json"),
-        "sha256": artifact.sha256,
-        "size_bytes": artifact.path.stat().st_size,
-        "companions": [
-            {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
-            for file in artifact.companions
-        ],
-        "precision": _precision(plan, exported),
-    }
-
-
-def _lineage(
-    plan: BuildPlan,
-    loaded: Stored | None,
-    baseline: ExportedModel | None,
-    exported: ExportedModel,
-    verification: Verification,
-    recipe_bytes: bytes,
-) -> dict[str, Any]:
-    artifact = exported.artifact
-    return {
-        "recipe_sha256": sha256_bytes(recipe_bytes),
-        "seed": plan.recipe.seed,
-        "stages": {
-            **({"load": loaded.key} if loaded is not None else {}),
-            "export": exported.key,
-            "verify": verification.key,
-        },
-        "weights_sha256": artifact.sha256 if loaded is None else sha256_file(loaded.folder / "state.safetensors"),
-        "data": {
-            data.role: _data(data.fingerprint)
-            for data in (plan.train, plan.calibration, plan.evaluation)
-            if data is not None
-        },
-        "float_model": None
-        if baseline is None
-        else {
-            "key": baseline.key,
-            "sha256": baseline.artifact.sha256,
-            "size_bytes": baseline.artifact.size_bytes,
-        },
-        **({} if plan.base is None else {"update_of": plan.base.identity}),
-        "steps": [dict(facts) for facts in exported.steps],
-        "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
-    }
-
-
-def _precision(plan: BuildPlan, exported: ExportedModel) -> str:
-    if plan.source.abilities.finished:
-        is_integer = any(kind in exported.execution.types for kind in ("i8", "u8"))
-        return "int8" if is_integer else "float32"
-    return "int8" if any(name == "quantize" for name, _ in plan.steps) else plan.recipe.export.float_dtype
 
 
 def _model_files(exported: ExportedModel) -> dict[str, bytes | Path]:
@@ -245,24 +138,6 @@ def _report(manifest: Manifest, verification: Verification, parity: Parity) -> s
         verification.notes,
         json.loads(parity.file.read_text(encoding="utf-8")),
     )
-
-
-def _tensor(item: Any) -> dict[str, Any]:
-    grid = item.quantization
-    return {
-        "name": item.name,
-        "shape": list(item.shape),
-        "dtype": item.dtype,
-        "layout": item.layout,
-        "quantization": None
-        if grid is None
-        else {"scale": list(grid.scale), "zero_point": list(grid.zero_point), "axis": grid.axis},
-    }
-
-
-def _data(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """What names the samples, without the places of files on the machine that builds."""
-    return {name: fingerprint[name] for name in ("provider", "count", "seed", "files", "sha256") if name in fingerprint}
 
 
 def _recipe_bytes(plan: BuildPlan) -> bytes:
