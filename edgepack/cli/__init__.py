@@ -26,6 +26,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "gate": Entry("edgepack.cli.gate:gate", "Decide whether a bundle is worse than a baseline."),
         "results": Entry("edgepack.cli.results:results", "List, show, export and delete the results of benchmarks."),
     },
+    "Sign it": {
+        "key": Entry("edgepack.cli.key:key", "Make a key that signs bundles, or show one."),
+        "sign": Entry("edgepack.cli.sign:sign", "Sign a bundle."),
+        "trust": Entry("edgepack.cli.trust:trust", "List, add, remove and revoke the keys that this machine trusts."),
+    },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
         "unpack": Entry("edgepack.cli.unpack:unpack", "Write a bundle's files into a folder."),

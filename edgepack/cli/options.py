@@ -110,6 +110,26 @@ def work_dir_option(default: str) -> Callable[[F], F]:
     )
 
 
+def trust_option(function: F) -> F:
+    """--trust: which file says whom this machine trusts."""
+    return click.option(
+        "--trust",
+        "trust_file",
+        type=FILE,
+        metavar="FILE",
+        help="The trust file.  [default: $EDGEPACK_TRUST, or trust.toml in your config folder]",
+    )(function)
+
+
+def require_signed_option(function: F) -> F:
+    """--require-signed: the policy of the trust file made strict for one call."""
+    return click.option(
+        "--require-signed",
+        is_flag=True,
+        help="Refuse a bundle that no trusted key signed. Same as EDGEPACK_REQUIRE_SIGNED=1.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """--json: one JSON value on standard output, and nothing else there."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")(function)

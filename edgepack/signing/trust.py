@@ -92,7 +92,7 @@ def check_trust(bundle: Bundle, *, trust: Trust | None = None, now: datetime | N
     The files are covered by the manifest's digests: `Bundle.verify` or `read` checks them. Raises SignatureError for a signature that is not valid,
     for a bundle that only revoked keys signed, and for one that the policy refuses.
     """
-    manifest, signatures = bundle.read(_MANIFEST), getattr(bundle, "signatures_bytes", None)
+    manifest, signatures = bundle.read(_MANIFEST), bundle.signatures_bytes
     return judge(manifest, signatures, trust=trust or load_trust(), where=str(bundle.path), now=now)
 
 
@@ -117,6 +117,18 @@ def judge(
     return _by_policy(trust.untrusted, what, result, trust)
 
 
+def standing_of(trusted: TrustedKey, now: datetime | None = None) -> Standing:
+    """What a key of the trust file is at a moment (None: now)."""
+    now = now or datetime.now(UTC)
+    if trusted.revoked:
+        return "revoked"
+    if trusted.not_before is not None and now < trusted.not_before:
+        return "not yet valid"
+    if trusted.not_after is not None and now >= trusted.not_after:
+        return "expired"
+    return "trusted"
+
+
 def shown(signers: Iterable[Signer]) -> str:
     """Signers in words: name or id, and what each is here."""
     return ", ".join(f"{one.name or one.key.key_id} ({one.standing})" for one in signers)
@@ -131,15 +143,5 @@ def _by_policy(policy: Policy, what: str, result: TrustResult, trust: Trust) -> 
 def _signer(signature: Signature, trust: Trust, now: datetime) -> Signer:
     for name, trusted in trust.keys.items():
         if trusted.key == signature.key:
-            return Signer(key=signature.key, name=name, standing=_standing(trusted, now))
+            return Signer(key=signature.key, name=name, standing=standing_of(trusted, now))
     return Signer(key=signature.key, name=None, standing="unknown")
-
-
-def _standing(trusted: TrustedKey, now: datetime) -> Standing:
-    if trusted.revoked:
-        return "revoked"
-    if trusted.not_before is not None and now < trusted.not_before:
-        return "not yet valid"
-    if trusted.not_after is not None and now >= trusted.not_after:
-        return "expired"
-    return "trusted"
