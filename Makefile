@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tflite-runtime demo test test-device test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
+.PHONY: help setup tflite-runtime model-signing demo test test-device test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -42,6 +42,7 @@ setup: $(VENV)/.installed  ## Create .venv with the locked versions
 	        echo "tflite-runtime is left out, it has no wheels for this Python: its tests are skipped. With Python 3.9 to 3.11 at hand 'make tflite-runtime' adds it."; \
 	    fi; \
 	fi
+	@$(MAKE) --no-print-directory model-signing || echo 'model_signing could not be installed (see above): the tests that verify signatures with it are skipped.'
 
 # pip of the one environment installs into the other.
 $(OLD)/.installed: $(OLD_LOCK) | $(VENV)/.installed
@@ -52,6 +53,14 @@ $(OLD)/.installed: $(OLD_LOCK) | $(VENV)/.installed
 	@touch $@
 
 tflite-runtime: $(OLD)/.installed  ## Create the old runtime's own environment (tests, target arm64-legacy)
+
+# It needs other versions of its libraries than edgepack does, so it has an environment of its own, too.
+$(VENV)/model-signing/.installed: constraints-model-signing.txt | $(VENV)/.installed
+	$(PYTHON) -m venv --without-pip --clear $(VENV)/model-signing
+	$(BIN)/python -m pip --python $(VENV)/model-signing/bin/python install --quiet --constraint constraints-model-signing.txt model-signing pyOpenSSL
+	@touch $@
+
+model-signing: $(VENV)/model-signing/.installed  ## Install OpenSSF's model_signing, which tests check our signatures with
 
 demo: setup  ## Train a digit classifier, build it for LiteRT, OpenVINO and ONNX Runtime, measure float and int8 here
 	$(BIN)/python $(DEMO)/train.py

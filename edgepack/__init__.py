@@ -14,9 +14,10 @@ __all__ = ["Bundle", "Recipe", "bench", "build", "load_recipe", "read_bundle", "
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle, read_bundle
-    from edgepack.opened import bench, verify
+    from edgepack.opened import bench
     from edgepack.pipeline import build
     from edgepack.recipe import Recipe, load_recipe
+    from edgepack.verified import verify
 
 _HOMES = {
     "Bundle": "edgepack.bundle",
@@ -25,7 +26,7 @@ _HOMES = {
     "load_recipe": "edgepack.recipe",
     "bench": "edgepack.opened",
     "build": "edgepack.pipeline",
-    "verify": "edgepack.opened",
+    "verify": "edgepack.verified",
 }
 
 

@@ -1,11 +1,11 @@
-"""What can be done with a bundle: run it, prove it, measure it."""
+"""What can be done with a bundle: run it, measure it."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,10 +15,9 @@ from edgepack.bench import bench as bench_models
 from edgepack.bench.evaluation import evaluation_samples
 from edgepack.bench.on_device import protocol_on
 from edgepack.bundle import Bundle, read_bundle, report_name
-from edgepack.bundle.golden import GoldenResult, check_golden, read_golden
 from edgepack.bundle.manifest import ModelEntry, Variant
 from edgepack.core.digest import sha256_file
-from edgepack.core.errors import EnvironmentProblem, UsageError
+from edgepack.core.errors import UsageError
 from edgepack.core.files import cache_folder
 from edgepack.core.types import Artifact, Progress, Signature, Silent
 from edgepack.devices.address import open_device
@@ -27,73 +26,10 @@ from edgepack.devices.provision import provisioned
 from edgepack.plan import WORK_FOLDER
 from edgepack.records import RunRecord
 from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES, Runtime
+from edgepack.signing import Trust, load_trust
+from edgepack.signing.trust import trusted_bundle
 from edgepack.stages.export import read_export
 from edgepack.store.cache import StageCache
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantResult:
-    """How the golden samples of one variant fare on this machine; `not_run` says why there are no results, '' where there are."""
-
-    target: str
-    golden: tuple[GoldenResult, ...] = ()
-    not_run: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyResult:
-    """A bundle that is whole, and how its golden samples fare on this machine, one result per variant that was asked for."""
-
-    bundle: Bundle
-    variants: tuple[VariantResult, ...]
-
-    @property
-    def golden(self) -> tuple[GoldenResult, ...]:
-        """The results of all variants."""
-        return tuple(result for variant in self.variants for result in variant.golden)
-
-    @property
-    def passed(self) -> bool:
-        """Whether every golden output is within its tolerance."""
-        return all(result.passed for result in self.golden)
-
-
-def verify(
-    bundle: Path, *, target: str | None = None, threads: int = 1, progress: Progress | None = None
-) -> VerifyResult:
-    """Check every file of a bundle, and run the golden inputs of a variant here; None: of every variant, those of a runtime that this machine lacks left out.
-
-    Raises BundleError when it is damaged, and what the runtime raises where the variant is the only one or was named.
-    """
-    progress = progress or Silent()
-    progress.start("Checking every file")
-    opened = read_bundle(bundle)
-    opened.verify()
-    progress.done(f"{len(opened.names)} files")
-    single = target is not None or len(opened.manifest.variants) == 1
-    chosen = (opened.variant(target),) if single else opened.manifest.variants
-    return VerifyResult(
-        bundle=opened,
-        variants=tuple(
-            _verified(opened, one, threads=threads, optional=not single, progress=progress) for one in chosen
-        ),
-    )
-
-
-def _verified(bundle: Bundle, variant: Variant, *, threads: int, optional: bool, progress: Progress) -> VariantResult:
-    if variant.golden is None:
-        return VariantResult(target=variant.target, not_run="it has no golden samples")
-    progress.start(f"Running the golden samples of {variant.target}")
-    model = bundle.model_path(_models_folder(None), variant)
-    try:
-        outputs = open_runtime(bundle, variant).open(model, threads=threads).run(read_golden(bundle, variant).inputs)
-    except EnvironmentProblem as exc:
-        if not optional:
-            raise
-        progress.done(f"not possible: {exc}")
-        return VariantResult(target=variant.target, not_run=str(exc))
-    progress.done()
-    return VariantResult(target=variant.target, golden=check_golden(bundle, outputs, variant))
 
 
 def bench(
@@ -111,6 +47,7 @@ def bench(
     work_folder: Path | None = None,
     protocol: BenchProtocol | None = None,
     keep: Callable[[RunRecord], None] | None = None,
+    trust: Trust | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Measure a bundle's variant (None: its only one) on a device, interleaved with its float model, and with other bundles, when asked.
@@ -118,14 +55,17 @@ def bench(
     Labels are 'float', the name and version of each of `against`, and 'bundle'; the first is the baseline. `device` is an address or a name of `inventory` (devices.toml).
     `accuracy` is the recipe that the bundle was built from: its evaluation samples run on the device, too. `work_folder` is where the bundle was built
     (default: `.edgepack` beside the bundle's folder). `provision` brings the runtimes to a device that lacks them. `delegate` is a LiteRT delegate's library on the device,
-    or "none" for the runtime's own kernels. `keep` gets every run as it ends.
+    or "none" for the runtime's own kernels. `keep` gets every run as it ends. `trust` is by default that of this machine.
 
-    Raises BundleError for a damaged bundle, UsageError when the float model is not there, DataError when the recipe's samples are not those that the bundle
+    Raises BundleError for a damaged bundle, SignatureError for one that the trust refuses, UsageError when the float model is not there, DataError when the recipe's samples are not those that the bundle
     was verified with, and what `edgepack.bench.bench` raises.
     """
     progress = progress or Silent()
     work_folder = work_folder or bundle.resolve().parent.parent / WORK_FOLDER
-    models, borders = _models(bundle, target, against, against_float=against_float, work_folder=work_folder)
+    opener = _Opener(trust or load_trust())
+    models, borders = _models(
+        bundle, target, against, opener=opener, against_float=against_float, work_folder=work_folder
+    )
     if delegate is not None:
         models = [_with_delegate(model, delegate) for model in models]
     runtimes = sorted({model.runtime for model in models}) if provision else []
@@ -143,7 +83,7 @@ def bench(
                 folder=Path(folder),
                 progress=progress,
             )
-        return bench_models(
+        result = bench_models(
             models,
             device=reached,
             protocol=protocol_on(device, protocol or BenchProtocol(), inventory=inventory),
@@ -153,6 +93,7 @@ def bench(
             keep=keep,
             reopen=reach,
         )
+    return replace(result, warnings=(*opener.warnings, *result.warnings))
 
 
 def open_with_runtimes(device: str, inventory: Path | None, runtimes: Sequence[str], progress: Progress) -> Transport:
@@ -187,12 +128,18 @@ def float_artifact(bundle: Bundle, *, work_folder: Path, variant: Variant | None
 
 
 def _models(
-    bundle: Path, target: str | None, against: Sequence[Path], *, against_float: bool, work_folder: Path
+    bundle: Path,
+    target: str | None,
+    against: Sequence[Path],
+    *,
+    opener: _Opener,
+    against_float: bool,
+    work_folder: Path,
 ) -> tuple[list[BenchModel], dict[str, tuple[Signature, ...]]]:
     """What is measured, the baseline first, and the inputs of each by label."""
     models: list[BenchModel] = []
     borders: dict[str, tuple[Signature, ...]] = {}
-    opened = _checked(bundle)
+    opened = opener.open(bundle)
     chosen = opened.variant(target)
     if against_float:
         original = float_artifact(opened, work_folder=work_folder, variant=chosen)
@@ -203,7 +150,7 @@ def _models(
         models.append(_to_measure("float", (original.path, *original.companions), original.sha256, opened, chosen))
         borders["float"] = original.inputs
     for path in (*against, bundle):
-        one = opened if path is bundle else _checked(path)
+        one = opened if path is bundle else opener.open(path)
         variant = one.variant(chosen.target if chosen.target in one.manifest.targets else None)
         label = "bundle" if path is bundle else f"{one.manifest.name} {one.manifest.version} {variant.target}"
         while label in borders:
@@ -222,9 +169,14 @@ def _with_delegate(model: BenchModel, delegate: str) -> BenchModel:
 
 
 def bench_model(bundle: Path, *, label: str = "bundle", target: str | None = None) -> BenchModel:
-    """The model of a bundle's variant (None: its only one), to be measured. Raises BundleError for a damaged bundle."""
-    opened = _checked(bundle)
-    return _of_bundle(opened, opened.variant(target), label=label, work_folder=None)
+    """The model of a bundle's variant (None: its only one), to be measured. Raises BundleError for a damaged bundle, or one that this machine doesn't trust."""
+    opened, _ = trusted_bundle(bundle)
+    return variant_model(opened, opened.variant(target), label=label)
+
+
+def variant_model(opened: Bundle, variant: Variant, *, label: str = "bundle") -> BenchModel:
+    """The model of a variant of a bundle that was checked, to be run or measured."""
+    return _of_bundle(opened, variant, label=label, work_folder=None)
 
 
 def _of_bundle(opened: Bundle, variant: Variant, *, label: str, work_folder: Path | None) -> BenchModel:
@@ -233,10 +185,17 @@ def _of_bundle(opened: Bundle, variant: Variant, *, label: str, work_folder: Pat
     return _to_measure(label, files, about.sha256, opened, variant)
 
 
-def _checked(path: Path) -> Bundle:
-    opened = read_bundle(path)
-    opened.verify()
-    return opened
+class _Opener:
+    """Opens bundles that are whole and trusted, and keeps what the trust warns of."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self.warnings: list[str] = []
+
+    def open(self, path: Path) -> Bundle:
+        opened, found = trusted_bundle(path, trust=self._trust)
+        self.warnings += found.warnings
+        return opened
 
 
 def _to_measure(label: str, files: tuple[Path, ...], sha256: str, bundle: Bundle, variant: Variant) -> BenchModel:

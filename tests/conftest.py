@@ -30,8 +30,11 @@ for _signal, _usual in (
 
 @pytest.fixture(autouse=True, scope="session")
 def results_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What tests measure is no result of the user's."""
+    """What tests measure is no result of the user's, and whom the user trusts is nothing to them."""
     with pytest.MonkeyPatch.context() as patch:
+        (trust := tmp_path_factory.mktemp("trust") / "trust.toml").touch()
+        patch.setenv("EDGEPACK_TRUST", str(trust))
+        patch.delenv("EDGEPACK_REQUIRE_SIGNED", raising=False)
         patch.setenv("EDGEPACK_STORE", f"sqlite:///{tmp_path_factory.mktemp('store') / 'results.sqlite'}")
         yield
 

@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit"}),
     frozenset({"plan", "stages", "updates"}),
-    frozenset({"pipeline", "opened", "bench", "diff", "compare", "gate", "report"}),
+    frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -31,6 +31,8 @@ NEIGHBOURS = {
     ("plan", "updates"): "a plan opens the bundle that its build updates",
     ("stages", "updates"): "what a plan can't know of the model is asked once it is loaded",
     ("diff", "opened"): "a bundle is opened in the runtime that the build verified it in",
+    ("verified", "opened"): "the runtime and the device of a bundle are opened",
+    ("verified", "bench"): "golden samples reach a device as evaluation samples do",
     ("opened", "bench"): "a bundle is measured",
     ("gate", "opened"): "the models of a gate's bundles",
     ("gate", "bench"): "a gate measures with the same bench that a user calls",

@@ -12,8 +12,8 @@ from small_project import PRUNE_AND_QAT, PTQ
 from torch import nn
 
 from edgepack.core.errors import DataError
-from edgepack.opened import verify
 from edgepack.pipeline import build
+from edgepack.verified import verify
 
 WORDS, LENGTH = 30, 6
 RECIPE = f"""

@@ -14,10 +14,10 @@ from small_project import PRUNE_AND_QAT, PTQ, Building, Project, Recorder, copy_
 
 from edgepack.core.errors import CheckFailed, UnsupportedError
 from edgepack.core.types import QuantParams
-from edgepack.opened import verify
 from edgepack.pipeline import build
 from edgepack.plan import make_plan
 from edgepack.recipe import load_recipe
+from edgepack.verified import verify
 
 Make = Callable[..., Project]
 Built = Callable[[str], Project]

@@ -16,6 +16,8 @@ from edgepack.cli.options import (
     device_option,
     inventory_option,
     json_option,
+    require_signed_option,
+    trust_option,
     variant_option,
     work_dir_option,
 )
@@ -75,6 +77,8 @@ _COUNT = click.IntRange(min=1)
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
 @work_dir_option(".edgepack beside the bundle's folder")
+@require_signed_option
+@trust_option
 @json_option
 def bench(
     *,
@@ -96,6 +100,8 @@ def bench(
     no_store: bool,
     save: Path | None,
     work_dir: Path | None,
+    require_signed: bool,
+    trust_file: Path | None,
     as_json: bool,
 ) -> None:
     """Measure latency, memory and accuracy on a device.
@@ -117,6 +123,7 @@ def bench(
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
     from edgepack.opened import bench as bench_bundle
+    from edgepack.signing import load_trust
     from edgepack.store.results import open_store
     from edgepack.suites import load_suite
 
@@ -138,6 +145,7 @@ def bench(
             work_folder=work_dir,
             protocol=protocol,
             keep=None if store is None else _keeper(store),
+            trust=load_trust(trust_file, require_signed=require_signed),
             progress=progress,
         )
     saved = None if save is None else result.save(save)

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from edgepack.bundle import Bundle, read_bundle
 from edgepack.core.digest import sha256_bytes, sha256_file
-from edgepack.core.errors import BundleError, SignatureError, UsageError
-from edgepack.signing.oms import HASHES, WHOLE_FILE, OmsStatement
+from edgepack.core.errors import BundleError, SignatureError, UnsupportedError, UsageError
+from edgepack.signing.oms import HASHES, WHOLE_FILE, OmsStatement, checked_oms
+from edgepack.signing.trust import Trust, standing_of
 
 GIT_PATHS = (".git", ".gitattributes", ".github", ".gitignore")  # model_signing leaves them out by default
 _SHOWN = 5
@@ -40,6 +41,26 @@ def digests_of(path: Path, hash_type: str, *, ignored: Iterable[str]) -> dict[st
         if each.is_file() and not any(each.is_relative_to(one) for one in left_out):
             found[each.relative_to(path).as_posix()] = _digest(each, hash_type)
     return found
+
+
+def check_signature_file(path: Path, signature: Path, trust: Trust) -> str:
+    """The name of the trusted key that made a signature of OpenSSF Model Signing over a file, a folder or a bundle.
+
+    Raises SignatureError for a signature by another key or by one that no longer counts, and for content that is not what was signed.
+    """
+    usable = {name: key for name, key in trust.keys.items() if standing_of(key) == "trusted"}
+    try:
+        data = signature.read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{signature}: this signature can't be read: {exc.strerror}") from exc
+    try:
+        statement = checked_oms(data, [key.key for key in usable.values()])
+    except SignatureError as exc:
+        raise SignatureError(f"{signature}: {exc}") from exc
+    except UnsupportedError as exc:
+        raise UnsupportedError(f"{signature}: {exc}") from exc
+    check_covered(statement, path)
+    return next(name for name, key in usable.items() if key.key == statement.key)
 
 
 def check_covered(statement: OmsStatement, path: Path) -> None:

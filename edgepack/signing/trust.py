@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgepack.bundle import Bundle, read_bundle
-from edgepack.core.errors import SignatureError
+from edgepack.bundle.manifest import parse_manifest
+from edgepack.core.errors import BundleError, SignatureError
 from edgepack.signing.keys import PublicKey
 from edgepack.signing.signatures import Signature, checked_signatures
 from edgepack.signing.trust_file import Policy, TrustedKey, TrustFile, is_required, load_trust_file, trust_path
@@ -48,6 +49,11 @@ class Trust:
     def required(self) -> Trust:
         """The same keys; what none of them signed is refused."""
         return replace(self, unsigned="refuse", untrusted="refuse")
+
+    @property
+    def lenient(self) -> Trust:
+        """The same keys; nothing is asked for, only told. A wrong signature or a revoked key is refused all the same."""
+        return replace(self, unsigned="allow", untrusted="allow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,8 @@ def check_trust(bundle: Bundle, *, trust: Trust | None = None, now: datetime | N
     for a bundle that only revoked keys signed, and for one that the policy refuses.
     """
     manifest, signatures = bundle.read(_MANIFEST), bundle.signatures_bytes
+    if parse_manifest(manifest) != bundle.manifest:
+        raise BundleError(f"{bundle.path}: the file was replaced while it was open; read it again")
     return judge(manifest, signatures, trust=trust or load_trust(), where=str(bundle.path), now=now)
 
 

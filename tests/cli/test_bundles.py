@@ -114,11 +114,11 @@ def test_verify_proves_that_the_bundle_is_whole_and_runs_right(built: Built, cal
 def test_verify_ends_with_the_checks_exit_code_where_the_outputs_differ(
     built: Built, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgepack import opened
+    from edgepack import verified
 
-    right = opened.check_golden
+    right = verified.check_golden
     monkeypatch.setattr(
-        opened,
+        verified,
         "check_golden",
         lambda *given: tuple(dataclasses.replace(one, largest_steps=float("inf")) for one in right(*given)),
     )

@@ -26,7 +26,7 @@ Call = Callable[..., Result]
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [name for section in SECTIONS.values() for name in section]
-EVERY = [*COMMANDS, "cache show", "cache prune"]
+EVERY = [*COMMANDS, "cache show", "cache prune", "key new", "trust add"]
 HEAVY = ("numpy", "pydantic", "rich", "torch", "nncf", "PIL", "scipy")
 
 

@@ -9,10 +9,10 @@ from small_project import PTQ, Project
 
 from edgepack.core.errors import RecipeError
 from edgepack.exporters import EXPORTERS
-from edgepack.opened import verify
 from edgepack.pipeline import build
 from edgepack.runtimes import RUNTIMES
 from edgepack.targets import NumericConstraints, load_target, target_names
+from edgepack.verified import verify
 
 
 @pytest.fixture

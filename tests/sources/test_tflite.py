@@ -13,11 +13,11 @@ from small_project import PTQ, Project
 
 from edgepack.bundle import read_bundle
 from edgepack.core.errors import RecipeError, SourceError, UnsupportedError
-from edgepack.opened import verify
 from edgepack.pipeline import build, build_all
 from edgepack.plan import make_plan, make_plans
 from edgepack.stages.outline import outline
 from edgepack.store.cache import StageCache
+from edgepack.verified import verify
 
 RECIPE = """
 targets = ["arm64"]
