@@ -17,7 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         {"recipe", "targets", "grouping", "records", "suites"}
     ),  # what the user, the targets' files and a device say
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
-    frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit"}),
+    frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit", "layouts"}),
     frozenset({"plan", "stages", "updates"}),
     frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report"}),
     frozenset({"cli"}),
@@ -42,6 +42,9 @@ NEIGHBOURS = {
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.
 OPEN_FILES = {
     "appkit.make": "the making of any app kit, for the command line",
+    "layouts.make": "the writing of any layout, and the way back, for the command line",
+    "layouts.reference": "addresses of artifacts, for the command line",
+    "layouts.registry": "what is pushed, for the command line",
     "data.samples": "the reading of any provider's samples: stages ask it, never a provider",
     "data.answers": "what a model's outputs mean, for the plan and for the bundle",
     "data.fingerprint": "the digest of any provider's samples, for the plan",

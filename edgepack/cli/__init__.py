@@ -37,6 +37,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
         "unpack": Entry("edgepack.cli.unpack:unpack", "Write a bundle's files into a folder."),
         "appkit": Entry("edgepack.cli.appkit:appkit", "Write code for the app that uses a bundle."),
+        "export": Entry("edgepack.cli.export:export", "Lay a bundle's files out as another tool expects them."),
+        "pull": Entry("edgepack.cli.pull:pull", "Get a bundle from a registry."),
     },
     "Around it": {
         "targets": Entry("edgepack.cli.targets:targets", "List the kinds of device, or show one."),
