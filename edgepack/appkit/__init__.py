@@ -5,4 +5,9 @@ from __future__ import annotations
 from edgepack.appkit.protocol import AppKit
 from edgepack.core.registry import Registry
 
-APPKITS: Registry[AppKit] = Registry("app kit", {})
+APPKITS: Registry[AppKit] = Registry(
+    "app kit",
+    {
+        "python": "edgepack.appkit.python.kit:PYTHON",
+    },
+)

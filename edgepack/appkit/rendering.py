@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ def render(
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
+    environment.filters |= {"quoted": quoted, "python": python_literal, "one_line": one_line}
     for source in sorted(path for path in templates.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         name = source.relative_to(templates).as_posix()
         for word, meaning in (places or {}).items():
@@ -34,6 +36,29 @@ def render(
         if name.endswith(_SUFFIX):
             name, data = name.removesuffix(_SUFFIX), environment.from_string(data.decode()).render(values).encode()
         write_atomic(folder / PurePosixPath(name), data)
+
+
+def quoted(text: str) -> str:
+    """A text in double quotes, as Python, TOML, JSON, C++ (UTF-8), Java and JavaScript read it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def one_line(text: str) -> str:
+    """A text for a comment or docstring: on one line, without what could end it."""
+    return " ".join(text.split()).replace('"""', "'''").replace("*/", "* /").replace("\\", "/")
+
+
+def python_literal(value: Any) -> str:
+    """Plain data as Python source, texts in double quotes."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{python_literal(key)}: {python_literal(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(python_literal, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(python_literal, value)) + "]"
+    return repr(value)
 
 
 def copy_entries(bundle: Bundle, names: Mapping[str, PurePosixPath], folder: Path) -> None:

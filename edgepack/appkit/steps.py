@@ -58,9 +58,12 @@ def app_input(bundle: Bundle, variant: Variant) -> AppInput:
         raise UnsupportedError(
             f"{where}: takes images, but its input has shape {list(tensor.shape)}, not four dimensions"
         )
+    channels = _channels(steps, tensor) if is_image else ()
+    if not set(channels) <= {1, 3}:
+        raise UnsupportedError(f"{where}: takes images of {channels[0]} channels; app kits have code for 1 and 3")
     return AppInput(
         takes="image" if is_image else "values",
-        channels=_channels(steps, tensor) if is_image else (),
+        channels=channels,
         steps=tuple(_written_out(step) for step in steps),
         turned=_is_turned(steps, tensor, raw),
         raw_shape=tuple((tensor.shape if raw is None else raw.shape)[1:]),

@@ -18,9 +18,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "build": Entry("edgepack.cli.build:build", "Compress, export, verify and bundle a trained model."),
     },
     "Judge it": {
-        "verify": Entry(
-            "edgepack.cli.verify:verify", "Prove that a bundle is whole, trusted, and runs right."
-        ),
+        "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole, trusted, and runs right."),
         "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency, memory and accuracy on a device."),
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),

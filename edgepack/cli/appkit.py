@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from edgepack.cli.options import FILE, FOLDER, bundle_argument
+from edgepack.cli.options import FILE, FOLDER, bundle_argument, require_signed_option, trust_option
 
 
 def complete_kit(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -38,12 +38,24 @@ def complete_kit(_ctx: click.Context, _parameter: click.Parameter, incomplete: s
     metavar="FOLDER",
     help="New or empty folder.  [default: NAME-VERSION-KIT in the current folder]",
 )
-def appkit(*, bundle: Path, kit: str, variant: str | None, keys: tuple[Path, ...], output: Path | None) -> None:
+@require_signed_option
+@trust_option
+def appkit(
+    *,
+    bundle: Path,
+    kit: str,
+    variant: str | None,
+    keys: tuple[Path, ...],
+    output: Path | None,
+    require_signed: bool,
+    trust_file: Path | None,
+) -> None:
     """Write code for the app that uses a bundle.
 
     KIT is python (a package), cpp (a CMake project), android (a library module), ios (a Swift package) or web (a JavaScript module). Each
     has the model, typed input and output, pre- and postprocessing with the bytes of the bundle's own, a check of the model's SHA-256 at
-    load, and a test of the golden samples. Its README.md says how to use it and what was compiled where.
+    load, and a test of the golden samples. Its README.md says how to use it and what was compiled where. No code is written for a bundle
+    that the trust file refuses (exit code 13).
 
     \b
     Examples:
@@ -54,9 +66,12 @@ def appkit(*, bundle: Path, kit: str, variant: str | None, keys: tuple[Path, ...
     from edgepack.appkit.make import make_appkit
     from edgepack.bundle import read_bundle
     from edgepack.cli.terminal import shown
+    from edgepack.signing import check_trust, load_trust
     from edgepack.signing.keys import PublicKey
 
     opened = read_bundle(bundle)
+    for line in check_trust(opened, trust=load_trust(trust_file, require_signed=require_signed)).warnings:
+        click.secho(f"! {line}", fg="yellow", err=True)
     trusted = [PublicKey.from_pem(_read(path), where=str(path)) for path in keys]
     folder = output or Path(f"{opened.manifest.name}-{opened.manifest.version}-{kit}")
     made = make_appkit(opened, kit, folder, target=variant, trusted_keys=trusted)

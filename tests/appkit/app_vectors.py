@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.agent.postprocess import postprocess
 from edgepack.agent.preprocess import preprocess
 from edgepack.core.types import QuantParams
 from edgepack.runtimes.grid import quantize
@@ -101,9 +102,52 @@ def _case(name: str, sample: Any, steps: list[dict[str, Any]], grid: QuantParams
     return case
 
 
+def postprocess_cases() -> Iterator[dict[str, Any]]:
+    """A model's output, its grid, the steps and the answer: values, or [index, label, score] where the last step is top_k."""
+    rng = np.random.default_rng(21)
+    labels = [f"class {index}" for index in range(7)]
+    for dtype, scale, zero_point in (
+        ("int8", 0.0426442772, -29),
+        ("uint8", 0.00390625, 0),
+        ("int16", 0.00030517578, 7),
+    ):
+        limits = np.iinfo(dtype)
+        codes = rng.integers(limits.min, limits.max + 1, 40).astype(dtype)
+        grid = {"scale": [float(np.float32(scale))], "zero_point": [zero_point], "axis": None}
+        for steps in ([], [{"op": "softmax"}], [{"op": "sigmoid"}], [{"op": "softmax"}, {"op": "top_k", "k": 5}]):
+            yield _answer(f"{dtype} {' '.join(step['op'] for step in steps)}", codes, steps, grid=grid)
+    ends = np.array([0.0, -0.0, 1.0, -1.0, 88.5, -88.5, 710.0, -710.0, 3e38, -3e38, 1e-30, 36.7, -36.7], np.float32)
+    for op in ("softmax", "sigmoid"):
+        yield _answer(f"{op} of the ends", ends, [{"op": op}])
+        for width in (0.1, 3.0, 30.0, 300.0):
+            values = (rng.standard_normal(60) * width).astype(np.float32)
+            yield _answer(f"{op} of width {width:g}", values, [{"op": op}])
+    ties = np.array([0.25, 0.5, 0.5, -1.0, 0.5, 0.0, 0.25], np.float32)
+    for step in (
+        {"op": "top_k", "k": 4},
+        {"op": "top_k", "k": 9, "threshold": 0.25},
+        {"op": "top_k", "k": 2, "threshold": 0.6},
+    ):
+        yield _answer(f"ties {step}", ties, [step], labels=labels)
+
+
+def _answer(
+    name: str,
+    values: Any,
+    steps: list[dict[str, Any]],
+    *,
+    grid: dict[str, Any] | None = None,
+    labels: list[str] | None = None,
+) -> dict[str, Any]:
+    steps = [{"op": "dequantize"}, *steps]
+    answer = postprocess(values[None], steps, quantization=grid, labels=labels)[0]
+    told = encoded(answer) if isinstance(answer, np.ndarray) else [list(one) for one in answer]
+    return {"name": name, "input": encoded(values), "grid": grid, "labels": labels, "steps": steps, "answer": told}
+
+
 def files() -> dict[str, str]:
     """Every vector file's text, by name."""
-    cases = {"preprocess.json": list(preprocess_cases())}
+    cases = {"preprocess.json": list(preprocess_cases()), "postprocess.json": list(postprocess_cases())}
     return {
         name: "[\n" + ",\n".join(json.dumps(case, sort_keys=True) for case in content) + "\n]\n"
         for name, content in cases.items()

@@ -40,6 +40,17 @@ class NativeSteps:
             values = np.ascontiguousarray(getattr(self, step["op"])(values, **options))
         return values
 
+    def postprocess(self, output: Any, steps: Sequence[Mapping[str, Any]], grid: Mapping[str, Any] | None) -> Any:
+        """One sample's output through all steps; top_k gives pairs of index and score."""
+        values = np.ascontiguousarray(output)
+        for step in steps:
+            options = {name: value for name, value in step.items() if name != "op"}
+            if step["op"] == "dequantize":
+                values = values if grid is None else self.dequantize(values, grid["scale"][0], grid["zero_point"][0])
+            else:
+                values = getattr(self, step["op"])(values, **options)
+        return values
+
     def grayscale(self, image: Any) -> Any:
         if image.shape[2] == 1:
             return image

@@ -11,6 +11,7 @@ import pytest
 from app_vectors import FOLDER, decoded, files, image
 from native_steps import NativeError, NativeSteps
 
+from edgepack.agent.postprocess import postprocess
 from edgepack.agent.preprocess import preprocess
 from edgepack.core.types import QuantParams
 from edgepack.runtimes.grid import quantize
@@ -34,6 +35,32 @@ def test_every_preprocessing_vector_holds_in_c(case: dict[str, Any], native: Nat
     assert result.tobytes() == decoded(case["output"]).tobytes()
     if "grid" in case:
         assert native.quantize(result, **case["grid"]).tobytes() == decoded(case["codes"]).tobytes()
+
+
+@pytest.mark.parametrize("case", cases("postprocess.json"), ids=lambda case: case["name"])
+def test_every_postprocessing_vector_holds_in_c(case: dict[str, Any], native: NativeSteps) -> None:
+    result = native.postprocess(decoded(case["input"]), case["steps"], case["grid"])
+
+    if isinstance(case["answer"], list):
+        assert result == [(index, score) for index, _, score in case["answer"]]
+    else:
+        assert result.tobytes() == decoded(case["answer"]).tobytes()
+
+
+def test_shares_have_the_same_bytes_for_many_values(native: NativeSteps) -> None:
+    rng = np.random.default_rng(9)
+    for width in (1e-3, 0.5, 4.0, 60.0, 500.0):
+        values = (rng.standard_normal((300, 101)) * width).astype(np.float32)
+        expected = postprocess(values, [{"op": "softmax"}])
+        assert b"".join(native.softmax(row).tobytes() for row in values) == expected.tobytes()
+        assert native.sigmoid(values).tobytes() == postprocess(values, [{"op": "sigmoid"}]).tobytes()
+
+
+def test_one_nan_makes_all_shares_nan(native: NativeSteps) -> None:
+    values = np.array([1.0, np.nan, 3.0], np.float32)
+
+    assert np.isnan(native.softmax(values)).all()
+    assert np.isnan(postprocess(values[None], [{"op": "softmax"}])).all()
 
 
 def test_thousands_of_images_are_resized_to_the_same_bytes(native: NativeSteps) -> None:

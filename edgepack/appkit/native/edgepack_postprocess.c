@@ -19,13 +19,14 @@ DEFINE_DEQUANTIZE(epp_dequantize_i8, int8_t)
 DEFINE_DEQUANTIZE(epp_dequantize_u8, uint8_t)
 DEFINE_DEQUANTIZE(epp_dequantize_i16, int16_t)
 
-/* e^x for x <= 0, the same bits on every machine: x = n ln 2 + r, a polynomial in r, times 2^n. 0 where x < -708. */
+/* e^x for x <= 0, the same bits on every machine: x = n ln 2 + r, a polynomial in r, times 2^n. 0 where x < -708, NaN of NaN. */
 static double exp_not_positive(double x) {
     /* 1/k! for k = 13 down to 0 */
     static const double factorial[] = {6227020800.0, 479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0,
                                        720.0,        120.0,       24.0,       6.0,       2.0,      1.0,     1.0};
     double n, high, low, r, p;
     if (x < -708.0) return 0.0;
+    if (isnan(x)) return x;
     n = floor(x * 1.4426950408889634 + 0.5);
     high = n * 6.93147180369123816490e-01;
     low = n * 1.90821492927058770002e-10;
@@ -43,7 +44,7 @@ void epp_softmax(float *values, size_t count) {
     if (count == 0) return;
     largest = values[0];
     for (size_t i = 1; i < count; i++) {
-        if (values[i] > largest) largest = values[i];
+        if (values[i] > largest || isnan(values[i])) largest = values[i]; /* one NaN makes all shares NaN */
     }
     for (size_t i = 0; i < count; i++) sum += exp_not_positive(values[i] - largest);
     for (size_t i = 0; i < count; i++) values[i] = (float)(exp_not_positive(values[i] - largest) / sum);
