@@ -1,0 +1,74 @@
+/* Tables and the mixing of predictions. */
+#include "epk_internal.h"
+
+void epk_make_tables(epk_tables *tables) {
+    uint64_t power = (uint64_t)1 << 31; /* 2^31 * exp(-x / 256) */
+    int x, i;
+    for (x = 0; x <= EPK_STRETCH_MAX; x++) {
+        uint32_t one = (uint32_t)(((uint64_t)1 << 47) / (((uint64_t)1 << 31) + power));
+        if (one > 65535) one = 65535;
+        tables->squash[EPK_STRETCH_MAX + x] = (uint16_t)one;
+        tables->squash[EPK_STRETCH_MAX - x] = (uint16_t)(65536 - one);
+        power = power * 4278222819u >> 32; /* 2^32 * exp(-1 / 256) */
+    }
+    for (x = -EPK_STRETCH_MAX, i = 0; i < 4096; i++) {
+        while (x < EPK_STRETCH_MAX && tables->squash[EPK_STRETCH_MAX + x] < 16 * i + 8) x++;
+        tables->stretch[i] = (int16_t)x;
+    }
+    for (i = 0; i < 1024; i++) {
+        tables->step[i] = (uint16_t)(65536 / (2 * i + 3));
+        tables->trust[i] = (uint16_t)(256 * (i + 1) / (i + 3));
+    }
+}
+
+void epk_mixer_start(epk_mixer *mixer, int sets, int32_t weight) {
+    int i;
+    for (i = 0; i < sets * EPK_INPUTS_MAX; i++) mixer->weights[i] = weight;
+    memset(mixer->uses, 0, (size_t)sets * sizeof *mixer->uses);
+}
+
+static int32_t dot(const int32_t *weights, const int32_t *inputs, int count) {
+    int64_t sum = 0;
+    int i;
+    for (i = 0; i < count; i++) sum += (int64_t)weights[i] * inputs[i];
+    return epk_clamp(epk_shift_right_64(sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
+}
+
+#define RATE_LOWEST 1
+#define RATE_FIRST 32
+#define WEIGHT_MAX (1 << 22)
+
+/* The set's rate falls from 33 to 1 with its use. */
+static void learn(epk_mixer *mixer, int set, const int32_t *inputs, int count, int32_t error) {
+    int32_t *weights = mixer->weights + set * EPK_INPUTS_MAX;
+    uint32_t uses = mixer->uses[set];
+    int32_t scaled = error * (int32_t)(RATE_LOWEST + RATE_FIRST * 16 / (16 + (uses >> 6)));
+    int i;
+    if (uses < 65535) mixer->uses[set] = (uint16_t)(uses + 1);
+    for (i = 0; i < count; i++) {
+        int64_t change = epk_shift_right_64((int64_t)inputs[i] * scaled + (1 << 17), 18);
+        weights[i] = epk_clamp(weights[i] + change, -WEIGHT_MAX, WEIGHT_MAX);
+    }
+}
+
+int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit) {
+    const epk_tables *tables = mixer->tables;
+    int32_t inputs[EPK_INPUTS_MAX];
+    int32_t one, other;
+    uint32_t p;
+    int count = mixer->inputs, i;
+    for (i = 0; i < count; i++) {
+        uint32_t counter = *mixer->slots[i];
+        inputs[i] = epk_shift_right(tables->stretch[counter >> 20] * (int32_t)tables->trust[counter & 1023u], 8);
+    }
+    inputs[count++] = 256;
+    one = dot(mixer->weights + first * EPK_INPUTS_MAX, inputs, count);
+    other = dot(mixer->weights + second * EPK_INPUTS_MAX, inputs, count);
+    p = tables->squash[EPK_STRETCH_MAX + epk_shift_right(one + other, 1)];
+    bit = epk_arith_bit(&mixer->arith, p < 4 ? 4 : p > 65532 ? 65532 : p, bit);
+    learn(mixer, first, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + one]);
+    learn(mixer, second, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + other]);
+    for (i = 0; i < mixer->inputs; i++)
+        *mixer->slots[i] = epk_counter_next(tables, *mixer->slots[i], bit, mixer->limit);
+    return bit;
+}
