@@ -9,5 +9,6 @@ APPKITS: Registry[AppKit] = Registry(
     "app kit",
     {
         "python": "edgepack.appkit.python.kit:PYTHON",
+        "web": "edgepack.appkit.web.kit:WEB",
     },
 )

@@ -1,0 +1,1 @@
+"""The app kit for browsers and Node.js: an ES module on onnxruntime-web."""
