@@ -40,7 +40,7 @@ WORK_FOLDER = ".edgepack"
 CALIBRATION_SAMPLES = 300
 _SPACE_NEEDED_BYTES = 500_000_000
 _TOOLS = (
-    "torch", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
+    "torch", "torch-pruning", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
     "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino",
 )  # fmt: skip
 # The rooms whose code decides about a stage's bytes; the command line and the benchmark do not. What only the bundle's bytes depend on

@@ -165,7 +165,7 @@ class CompressStep(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str = Field(description="`prune_magnitude` or `quantize`.")
+    method: str = Field(description="`prune_magnitude`, `sort_channels` or `quantize`.")
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})

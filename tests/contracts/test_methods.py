@@ -18,6 +18,7 @@ from edgepack.plan import make_plan
 # The shortest sensible use of each method. A new method needs a line here: options without a default, little training.
 SHORT: dict[str, list[str]] = {
     "prune_magnitude": ["sparsity = 0.3\n[compress.train]\nsteps = 4\nbatch_size = 8"],
+    "sort_channels": [""],
     "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],
 }
 each_method = pytest.mark.parametrize("name", METHODS.names())
