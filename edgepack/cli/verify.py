@@ -67,7 +67,7 @@ def verify(
     trust_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Prove that a bundle is whole, trusted, and runs right here or on a device.
+    """Prove that a bundle is whole, trusted, and runs right.
 
     Checks every byte of BUNDLE against its manifest, its signatures against the keys that this machine trusts (edgepack trust), then runs its golden inputs
     through the runtime and compares the outputs with those that the build recorded; of a bundle for several targets, those of every runtime that is

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.base import GRID_NAME, grid_report
-from edgepack.bundle.card import model_card, verification_page
+from edgepack.bundle.card import verification_page
+from edgepack.bundle.derived import derived_files
 from edgepack.bundle.golden import to_npy
 from edgepack.bundle.manifest import Manifest
 from edgepack.core.digest import sha256_bytes, sha256_file
@@ -84,7 +85,7 @@ def bundle(
             files["LICENSE"] = plan.license_text
         if plan.labels:
             files["labels.txt"] = ("\n".join(plan.labels) + "\n").encode()
-        files["README.md"] = model_card(manifest).encode()
+        files |= derived_files(manifest)
         write_bundle(scratch / name, manifest=manifest, files=files)
         progress.done()
         return {"sha256": sha256_file(scratch / name), "size_bytes": (scratch / name).stat().st_size}
