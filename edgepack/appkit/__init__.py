@@ -8,6 +8,8 @@ from edgepack.core.registry import Registry
 APPKITS: Registry[AppKit] = Registry(
     "app kit",
     {
+        "android": "edgepack.appkit.android.kit:ANDROID",
+        "android-ai-pack": "edgepack.appkit.android.kit:ANDROID_AI_PACK",
         "python": "edgepack.appkit.python.kit:PYTHON",
         "web": "edgepack.appkit.web.kit:WEB",
     },

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from app_vectors import encoded
 
 from edgepack.agent.preprocess import preprocess
 from edgepack.bundle import Bundle, read_bundle, write_bundle
@@ -251,3 +252,20 @@ def _fully_connected(tensors: Sequence[tuple[str, list[int], str, Any, float | N
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def random_cases(count: int) -> list[dict[str, Any]]:
+    """Images and steps of all kinds, with the reference's answers."""
+    rng = np.random.default_rng(2024)
+    cases = []
+    for number in range(count):
+        height, width, channels = (*map(int, rng.integers(1, 60, 2)), int(rng.choice([1, 3])))
+        image = rng.integers(0, 256, (height, width, channels)).astype(np.uint8)
+        name = ("nearest", "bilinear", "bicubic", "lanczos")[number % 4]
+        steps: list[dict[str, Any]] = [{"op": "center_crop", "fraction": float(rng.choice([0.875, 0.5, 0.33]))}]
+        size = rng.integers(1, 50, 2).tolist()
+        steps.append({"op": "resize", "filter": name, "size": size})
+        steps.append({"op": "normalize", "mean": 127.0, "std": 128.0})
+        steps.append({"op": "layout", "to": "CHW"})
+        cases.append({"input": encoded(image), "steps": steps, "output": encoded(preprocess([image], steps)[0])})
+    return cases

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from answer_cases import answer_cases
 from app_vectors import FOLDER, decoded, encoded
-from kit_bundles import image_bundle, values_bundle
+from kit_bundles import image_bundle, random_cases, values_bundle
 from report.chromium import PROGRAM, browser
 from web_runtime import NODE, node, node_modules, served
 
@@ -62,23 +62,6 @@ def ported(cases: dict[str, Any], folder: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def random_cases(count: int) -> list[dict[str, Any]]:
-    """Images and steps of all kinds, with the reference's answers."""
-    rng = np.random.default_rng(2024)
-    cases = []
-    for number in range(count):
-        height, width, channels = (*map(int, rng.integers(1, 60, 2)), int(rng.choice([1, 3])))
-        image = rng.integers(0, 256, (height, width, channels)).astype(np.uint8)
-        name = ("nearest", "bilinear", "bicubic", "lanczos")[number % 4]
-        steps: list[dict[str, Any]] = [{"op": "center_crop", "fraction": float(rng.choice([0.875, 0.5, 0.33]))}]
-        size = rng.integers(1, 50, 2).tolist()
-        steps.append({"op": "resize", "filter": name, "size": size})
-        steps.append({"op": "normalize", "mean": 127.0, "std": 128.0})
-        steps.append({"op": "layout", "to": "CHW"})
-        cases.append({"input": encoded(image), "steps": steps, "output": encoded(preprocess([image], steps)[0])})
-    return cases
-
-
 @needs_node
 def test_javascript_gives_the_bytes_of_the_python_reference(tmp_path: Path) -> None:
     pre = json.loads((FOLDER / "preprocess.json").read_text(encoding="utf-8")) + random_cases(60)
@@ -96,7 +79,7 @@ def test_javascript_gives_the_bytes_of_the_python_reference(tmp_path: Path) -> N
 
 
 @needs_node
-@pytest.mark.parametrize("make", [image_bundle, values_bundle])
+@pytest.mark.parametrize("make", [image_bundle, pytest.param(values_bundle, marks=pytest.mark.slow)])
 def test_the_kits_own_test_passes_in_node(make: Any, modules: Path, tmp_path: Path) -> None:
     folder = written(make(tmp_path / "b.edgepack"), tmp_path / "kit", modules)
 
@@ -135,7 +118,7 @@ def test_a_prediction_in_node_is_the_reference_implementations(signed: Bundle, m
 
 
 @needs_node
-@pytest.mark.parametrize("algorithm", ["ed25519", "ecdsa-p256"])
+@pytest.mark.parametrize("algorithm", [pytest.param("ed25519", marks=pytest.mark.slow), "ecdsa-p256"])
 def test_a_module_with_a_key_demands_its_signature(algorithm: Any, modules: Path, tmp_path: Path) -> None:
     own, other = PrivateKey.generate(algorithm), PrivateKey.generate("ed25519")
     bundle = image_bundle(tmp_path / "b.edgepack", signed_by=[own, other])

@@ -1,0 +1,4 @@
+package androidx.test.ext.junit.runners;
+
+public final class AndroidJUnit4 {
+}
