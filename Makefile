@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tflite-runtime model-signing demo test test-device test-all check lint types format docs bench clean arm-device arm-device-image arm-device-stop
+.PHONY: help setup tflite-runtime model-signing demo test test-device test-all fuzz check lint types format docs bench clean arm-device arm-device-image arm-device-stop
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -76,6 +76,11 @@ test-device: setup  ## Run the tests on the virtual arm64 device (QEMU; the imag
 
 test-all: setup  ## Run the slow tests, too; set EDGEPACK_TEST_DATA to include those on real models
 	$(BIN)/python -m pytest $(SPREAD) -m "slow or not slow"
+
+# SECONDS for each of the targets; TARGETS names some of them.
+SECONDS ?= 90
+fuzz: setup  ## Fuzz what reads bundles, signatures and coded data: 12 minutes; SECONDS=10 TARGETS="archive" is shorter
+	$(BIN)/python tests/fuzz/fuzzing.py --seconds $(SECONDS) $(TARGETS)
 
 check: lint types test  ## What CI runs
 
