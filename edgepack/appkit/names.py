@@ -7,13 +7,15 @@ import re
 import sys
 from dataclasses import dataclass
 
-# Words that C++, Java, Kotlin, Swift or JavaScript keep for themselves, and modules that a package's own code imports.
+# Words that C++, Java, Kotlin, Swift or JavaScript keep for themselves, modules that a package's own code imports, and names in the kits' code.
 _WORDS = """
 abstract assert auto bool boolean byte case catch char concept const default delete do double enum explicit export extends extension
 extern false final float func fun goto implements init inline int interface internal let long mutable namespace native new nil
 null object operator package private protected protocol public register requires self short signed sizeof static std string struct
 super switch template this throw throws true typedef typename typeof union unsigned using val var virtual void volatile when
 ai_edge_litert cryptography edgepack numpy onnxruntime openvino pil main
+all answer array classify clean error facts golden_test help image info install model_runtime package pixels
+postprocess prediction preprocess runtime sample verification verification_error verification_exception
 """
 _TAKEN = frozenset(_WORDS.split())
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from edgepack.bundle import Bundle
@@ -27,7 +28,12 @@ def render(
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"quoted": quoted, "python": python_literal, "one_line": one_line}
+    environment.filters |= {
+        "quoted": quoted,
+        "python": python_literal,
+        "one_line": one_line,
+        "float32": float32_literal,
+    }
     for source in sorted(path for path in templates.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         name = source.relative_to(templates).as_posix()
         for word, meaning in (places or {}).items():
@@ -59,6 +65,12 @@ def python_literal(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(python_literal, value)) + "]"
     return repr(value)
+
+
+def float32_literal(value: float) -> str:
+    """The float32 nearest to a number, as C and C++ read it back exactly."""
+    text = str(np.float32(value))
+    return f"{text}f" if any(sign in text for sign in ".e") else f"{text}.0f"
 
 
 def copy_entries(bundle: Bundle, names: Mapping[str, PurePosixPath], folder: Path) -> None:

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_bundles import ANSWER, STEPS, app_bundle, raw_images
+from app_bundles import app_bundle, raw_images
+from kit_answers import edgepacks_own_answer
 from PIL import Image
 
-from edgepack.agent.postprocess import postprocess
-from edgepack.agent.preprocess import preprocess
 from edgepack.appkit.make import make_appkit
 from edgepack.bundle import read_bundle
-from edgepack.runtimes import RUNTIMES
-from edgepack.runtimes.grid import quantize
 from edgepack.signing.bundles import sign_bundle
 from edgepack.signing.keys import PrivateKey
 
@@ -39,25 +36,6 @@ def kit_of(folder: Path, format_name: str, **options: Any) -> Path:
     bundle = read_bundle(app_bundle(folder / "bundle", format_name))
     make_appkit(bundle, "python", folder / "kit", **options)
     return folder / "kit"
-
-
-def edgepacks_own_answer(bundle_path: Path, image: Path) -> list[tuple[int, str | None, float]]:
-    """What edgepack's runtime and references say of an image file."""
-    bundle = read_bundle(bundle_path)
-    variant = bundle.variant()
-    values = preprocess([image.read_bytes()], STEPS)
-    values = values.transpose(0, 2, 3, 1) if variant.inputs[0].layout == "NHWC" else values
-    grid = variant.inputs[0].as_signature().quantization
-    codes = values if grid is None else quantize(values, grid)
-    path = bundle.model_path(bundle_path.parent / "cache")
-    session = RUNTIMES.load(variant.model.runtime)().open(path)  # type: ignore[call-arg]
-    output = session.run({session.inputs[0].name: codes})[session.outputs[0].name]
-    described = variant.outputs[0].quantization
-    quantization = None if described is None else described.model_dump(mode="json")
-    answer: list[tuple[int, str | None, float]] = postprocess(
-        output, ANSWER, quantization=quantization, labels=bundle.manifest.labels
-    )[0]
-    return answer
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

@@ -104,6 +104,15 @@ void epp_channels_first(const float *in, size_t height, size_t width, size_t cha
     }
 }
 
+void epp_channels_last(const float *in, size_t height, size_t width, size_t channels, float *out) {
+    size_t pixels = height * width;
+    for (size_t pixel = 0; pixel < pixels; pixel++) {
+        for (size_t channel = 0; channel < channels; channel++) {
+            out[pixel * channels + channel] = in[channel * pixels + pixel];
+        }
+    }
+}
+
 /* The code of one value, between `lowest` and `highest`. The division and the rounding are in float, the sum in double. */
 static double code_of(float value, float scale, int32_t zero_point, double lowest, double highest) {
     float scaled = value / scale;

@@ -65,6 +65,9 @@ void epp_normalize(float *values, size_t count, size_t channels, const float *me
 /* Op `layout`: (height, width, channels) to (channels, height, width). */
 void epp_channels_first(const float *in, size_t height, size_t width, size_t channels, float *out);
 
+/* The way back: (channels, height, width) to (height, width, channels). */
+void epp_channels_last(const float *in, size_t height, size_t width, size_t channels, float *out);
+
 /* Codes of an integer input: clamp(round(x / scale) + zero_point), halves rounded away from zero. EPP_NOT_A_NUMBER for a NaN. */
 int epp_quantize_i8(const float *values, size_t count, float scale, int32_t zero_point, int8_t *codes);
 int epp_quantize_u8(const float *values, size_t count, float scale, int32_t zero_point, uint8_t *codes);
