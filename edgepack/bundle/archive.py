@@ -93,16 +93,18 @@ class Bundle:
                 known = expected.get(place.entry.name)
                 self._check(place, known, digest.hexdigest(), crc32=crc32, size_bytes=size_bytes)
 
-    def extract(self, folder: Path) -> Path:
-        """Write every entry into a new folder, which appears whole or not at all.
+    def extract(self, folder: Path, *, target: str | None = None) -> Path:
+        """Write every entry, or every one that serves a target, into a new folder, which appears whole or not at all.
 
-        Raises UsageError when the folder exists and is not empty, BundleError when an entry is damaged.
+        Raises UsageError when the folder exists and is not empty, and for an unknown target, BundleError when an entry is damaged.
         """
+        kept = self.manifest.targets if target is None else (self.variant(target).target,)
+        others = tuple(f"{other}/" for other in self.manifest.targets if other not in kept)
         folder = folder.resolve()
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise UsageError(f"{folder}: exists already; name a new folder or remove it first")
         with folder_in_the_making(folder) as scratch:
-            for name in self.names:
+            for name in (name for name in self.names if not name.startswith(others)):
                 write_atomic(scratch / PurePosixPath(name), self.read(name))
             scratch.chmod(0o755)
         return folder

@@ -15,6 +15,8 @@ from edgepack.core.errors import UsageError
 # What a manifest says once for all its variants, and what differs between bundles that are not of one model.
 _SHARED = ("name", "version", "description", "author", "license", "labels", "preprocess", "postprocess")
 
+_OWN_FOLDERS = {"golden", "model", "reports"}
+
 
 def join(bundles: Sequence[Bundle], path: Path) -> Path:
     """Write one bundle with the variants of all; it is not signed. The same bundles in any order give the same bytes.
@@ -29,6 +31,8 @@ def join(bundles: Sequence[Bundle], path: Path) -> Path:
         raise UsageError(
             f"{path}: two of the bundles have a model for the same target ({', '.join(sorted(sets))}); leave one out"
         )
+    if clash := _OWN_FOLDERS & set(sets):
+        raise UsageError(f"{path}: a target called '{min(clash)}' would share a bundle's own folder; rename the target")
     shared = _equal_in_all([digests for _, digests in sets.values()])
     variants = [
         _moved(variant, _places(list(sets[variant.target][1]), variant.target, shared))

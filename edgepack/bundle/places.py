@@ -6,6 +6,11 @@ from edgepack.bundle.archive import Bundle
 from edgepack.bundle.manifest import Variant
 
 
+def place_of_report(bundle: Bundle, variant: Variant, report: str) -> str:
+    """Where a variant's report goes."""
+    return f"reports/{report}" if len(bundle.manifest.variants) == 1 else f"{variant.target}/reports/{report}"
+
+
 def report_name(bundle: Bundle, variant: Variant, report: str) -> str | None:
     """The entry of a variant's report, e.g. `reports/tensors.json`; None where the bundle has none.
 

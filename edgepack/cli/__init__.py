@@ -16,6 +16,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("edgepack.cli.init:init", "Write a commented edgepack.toml to start from."),
         "plan": Entry("edgepack.cli.plan:plan", "Check a recipe and show what a build would do."),
         "build": Entry("edgepack.cli.build:build", "Compress, export, verify and bundle a trained model."),
+        "join": Entry("edgepack.cli.join:join", "Make one bundle of several for one model."),
     },
     "Judge it": {
         "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole, trusted, and runs right."),

@@ -75,6 +75,12 @@ _COUNT = click.IntRange(min=1)
     "--provision", is_flag=True, help="Bring the runtime's packages to the device first; nothing is installed there."
 )
 @click.option("--no-store", is_flag=True, help="Don't keep the runs in the results store.")
+@click.option(
+    "--attach",
+    type=FILE,
+    metavar="FILE",
+    help="Write the bundle with this result as reports/benchmark.json; FILE may be BUNDLE itself.",
+)
 @click.option("--save", type=FOLDER, metavar="DIR", help="Write bench.json with every raw sample into this folder.")
 @work_dir_option(".edgepack beside the bundle's folder")
 @require_signed_option
@@ -98,6 +104,7 @@ def bench(
     provision: bool,
     delegate: str | None,
     no_store: bool,
+    attach: Path | None,
     save: Path | None,
     work_dir: Path | None,
     require_signed: bool,
@@ -115,11 +122,13 @@ def bench(
       edgepack bench dist/digits-1.0.0-arm64.edgepack --against-float
       edgepack bench model.edgepack --device ssh://pi@board --suite standard --provision
       edgepack bench new.edgepack --against old.edgepack --device pi5 --accuracy .
+      edgepack bench model.edgepack --device pi5 --attach measured.edgepack
       edgepack bench model.edgepack --repetitions 15 --threads 4 --save results
     """
     from contextlib import ExitStack
 
     from edgepack.bundle import read_bundle
+    from edgepack.bundle.attach import refuse_signed
     from edgepack.cli.progress import shown_progress
     from edgepack.cli.terminal import echo_json
     from edgepack.opened import bench as bench_bundle
@@ -127,6 +136,8 @@ def bench(
     from edgepack.store.results import open_store
     from edgepack.suites import load_suite
 
+    if attach is not None:
+        refuse_signed(read_bundle(bundle))
     protocol = load_suite(suite, repetitions=repetitions, threads=threads, cores=_cores(cores), cool_below_c=cool_below)
     with ExitStack() as stack:
         store = None if no_store else stack.enter_context(open_store())
@@ -150,10 +161,24 @@ def bench(
         )
     saved = None if save is None else result.save(save)
     opened = read_bundle(bundle)
+    chosen = opened.variant(variant)
+    if attach is not None:
+        _attach(opened, chosen, result, attach)
     if as_json:
-        echo_json(_content(result, opened.variant(variant), bundle))
+        echo_json({"bundle": str(bundle), **_content(result, chosen)})
     else:
-        _show(result, opened, opened.variant(variant), saved, kept=store is not None)
+        _show(result, opened, chosen, saved, kept=store is not None)
+
+
+def _attach(bundle: Bundle, variant: Variant, result: BenchResult, path: Path) -> None:
+    """The result without its raw samples, as a report of the bundle."""
+    import json
+
+    from edgepack.bundle.attach import attach
+    from edgepack.bundle.places import place_of_report
+
+    data = json.dumps(_content(result, variant), indent=2, sort_keys=True) + "\n"
+    attach(bundle, {place_of_report(bundle, variant, "benchmark.json"): data.encode()}, path)
 
 
 def _keeper(store: ResultStore) -> Callable[[RunRecord], None]:
@@ -178,7 +203,7 @@ def _cores(text: str | None) -> tuple[int, ...] | None:
     return tuple(sorted(found))
 
 
-def _content(result: BenchResult, variant: Variant, bundle: Path) -> dict[str, Any]:
+def _content(result: BenchResult, variant: Variant) -> dict[str, Any]:
     """Without raw samples, which the store and `--save` keep."""
     everything = result.as_dict()
     for measurement in everything["measurements"]:
@@ -186,7 +211,6 @@ def _content(result: BenchResult, variant: Variant, bundle: Path) -> dict[str, A
             measurement["accuracy"]["samples"] = len(measurement["accuracy"].pop("correct"))
     names = ("schema", "bench", "device", "protocol", "measurements", "comparisons", "warnings")
     return {
-        "bundle": str(bundle),
         "metric": None if variant.metric is None else variant.metric.model_dump(mode="json"),
         **{name: everything[name] for name in names},
     }

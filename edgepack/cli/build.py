@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 )
 @work_dir_option(".edgepack beside the recipe")
 @click.option("--dist-dir", type=FOLDER, show_default="dist beside the recipe", help="Folder for finished bundles.")
+@click.option("--together", is_flag=True, help="Write one more bundle, which holds the models of all targets.")
 @click.option("--allow-failed-checks", is_flag=True, help="Bundle a model that fails a check, marked as failed.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table: print the bundle's path only.")
 @json_option
@@ -49,6 +51,7 @@ def build(
     all_targets: bool,
     work_dir: Path | None,
     dist_dir: Path | None,
+    together: bool,
     allow_failed_checks: bool,
     quiet: bool,
     as_json: bool,
@@ -63,7 +66,7 @@ def build(
     Examples:
       edgepack build
       edgepack build --recipe examples/digits --target arm64 --target intel
-      edgepack build --all-targets
+      edgepack build --all-targets --together
       edgepack build --json | jq -r '.bundles[].sha256'
     """
     invocation.keeps_stages = True
@@ -97,10 +100,13 @@ def build(
             if exc.parity is not None and not quiet and not as_json:
                 show_parity(json.loads(exc.parity.read_text(encoding="utf-8")))
             raise
+    joined = _join(result.bundles) if together else None
     seconds = round(time.monotonic() - started, 3)
     parity: dict[str, Any] = json.loads(result.parity.file.read_text(encoding="utf-8"))
     if as_json:
-        echo_json({"bundles": [_summary(bundle) for bundle in result.bundles], "parity": parity, "seconds": seconds})
+        summaries = [_summary(bundle) for bundle in result.bundles]
+        whole = {} if joined is None else {"together": _file_summary(joined)}
+        echo_json({"bundles": summaries, **whole, "parity": parity, "seconds": seconds})
         return
     if not quiet:
         for bundle in result.bundles:
@@ -109,6 +115,17 @@ def build(
         click.echo(duration(seconds))
     for bundle in result.bundles:
         click.echo(shown(bundle.path))
+    if joined is not None:
+        click.echo(shown(joined))
+
+
+def _join(bundles: Sequence[Bundle]) -> Path:
+    """The bundle of all targets, beside theirs."""
+    from edgepack.bundle.join import join
+
+    about = bundles[0].manifest
+    path = bundles[0].path.parent / f"{about.name}-{about.version}.edgepack"
+    return bundles[0].path if len(bundles) == 1 else join(bundles, path)
 
 
 def _every_target(recipe: Path) -> tuple[str, ...]:
@@ -132,15 +149,17 @@ def show_parity(parity: dict[str, Any]) -> None:
                 click.secho(f"{row['name']}: {note}", fg="yellow")
 
 
-def _summary(bundle: Bundle) -> dict[str, Any]:
+def _file_summary(path: Path) -> dict[str, Any]:
     from edgepack.core.digest import sha256_file
 
+    return {"bundle": str(path), "sha256": sha256_file(path), "size_bytes": path.stat().st_size}
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
     variant = bundle.variant()
     return {
-        "bundle": str(bundle.path),
+        **_file_summary(bundle.path),
         "target": variant.target,
-        "sha256": sha256_file(bundle.path),
-        "size_bytes": bundle.path.stat().st_size,
         "model_size_bytes": variant.model.total_bytes,
         "metric": None if variant.metric is None else variant.metric.model_dump(mode="json"),
         "checks": [check.model_dump(mode="json") for check in variant.checks],

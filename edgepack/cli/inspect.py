@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.cli.options import bundle_argument, json_option
+from edgepack.cli.options import bundle_argument, json_option, variant_option
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
     from edgepack.bundle.manifest import Manifest, Variant
 
+_ROWS_MAX = 50  # of a table: a page is to be read, and --json has everything
+
 
 @click.command()
 @bundle_argument
+@variant_option
+@click.option("--tree", is_flag=True, help="Show what takes the room: folders and files with their sizes.")
 @json_option
-def inspect(*, bundle: Path, as_json: bool) -> None:
+def inspect(*, bundle: Path, variant: str | None, tree: bool, as_json: bool) -> None:
     """Show what a bundle says about itself.
 
-    Checks the structure of BUNDLE and its manifest, not the bytes of every file: 'edgepack verify' does that. --json prints the manifest.
+    Checks the structure of BUNDLE and its manifest, not the bytes of every file: 'edgepack verify' does that. Of a bundle for several targets
+    every model is shown, or that of --variant. --json prints the manifest, with --tree the sizes.
 
     \b
     Examples:
       edgepack inspect dist/digits-1.0.0-arm64.edgepack
+      edgepack inspect --tree model.edgepack
       edgepack inspect --json model.edgepack | jq '.variants[0].inputs'
     """
     from edgepack.bundle import read_bundle
     from edgepack.cli.terminal import echo_json
 
     opened = read_bundle(bundle)
-    if as_json:
+    if tree:
+        _show_tree(opened, as_json=as_json)
+    elif as_json:
         echo_json(opened.manifest.model_dump(mode="json"))
     else:
-        _show(opened)
+        _show(opened, opened.manifest.variants if variant is None else (opened.variant(variant),))
 
 
-def _show(bundle: Bundle) -> None:
+def _show_tree(bundle: Bundle, *, as_json: bool) -> None:
+    from edgepack.cli.terminal import echo_json
+    from edgepack.cli.tree import tree_lines, tree_of
+
+    root = tree_of(bundle)
+    if as_json:
+        echo_json(root.as_dict())
+    else:
+        click.echo("\n".join(tree_lines(root)))
+
+
+def _show(bundle: Bundle, variants: Sequence[Variant]) -> None:
     from rich.text import Text
 
     from edgepack.cli.tables import checks_table, facts, files_table, tensors_table
@@ -47,11 +66,11 @@ def _show(bundle: Bundle) -> None:
 
     manifest = bundle.manifest
     draw(Text(manifest.title, style="bold"), facts(_about(bundle)))
-    for variant in manifest.variants:
+    for variant in variants:
         draw(*([Text(f"\n{variant.target}", style="bold")] if len(manifest.variants) > 1 else []))
         draw(facts(_about_variant(variant)), tensors_table(variant))
         if variant.checks:
-            draw(checks_table(variant.checks))
+            draw(checks_table(variant.checks[:_ROWS_MAX]))
         draw(facts(_lineage(variant)))
     draw(files_table(manifest), facts(_tools(manifest)))
     click.echo("Structure and manifest are right; 'edgepack verify' checks every byte and runs the model.")

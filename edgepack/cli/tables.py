@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgepack.diff import TensorDifference
     from edgepack.stages.outline import StageOutline
 
+_FILES_MAX = 50
 _YES, _NO = "[green]✓[/]", "[bold red]✗[/]"
 
 
@@ -143,8 +144,11 @@ def tensors_table(variant: Variant) -> Table:
 
 
 def files_table(manifest: Manifest) -> Table:
-    """Every file of a bundle."""
-    rows = [(escape(file.path), size(file.size_bytes), f"[dim]{file.sha256[:16]}…[/]") for file in manifest.files]
+    """The files of a bundle, the first fifty of many."""
+    listed = manifest.files[:_FILES_MAX]
+    rows = [(escape(file.path), size(file.size_bytes), f"[dim]{file.sha256[:16]}…[/]") for file in listed]
+    if left := manifest.files[_FILES_MAX:]:
+        rows.append((f"{len(left):,} more", size(sum(file.size_bytes for file in left)), ""))
     return plain_table("", {"file": "left", "size": "right", "sha256": "left"}, rows)
 
 

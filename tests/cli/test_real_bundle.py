@@ -161,6 +161,23 @@ def test_bench_json_has_no_raw_samples(run: Run, bundle: Path) -> None:
     assert content["metric"]["name"] == "top1"
 
 
+def test_a_benchmark_is_attached_to_the_bundle(run: Run, bundle: Path, tmp_path: Path) -> None:
+    run("bench", bundle, "--repetitions", 1, "--attach", tmp_path / "measured.edgepack")
+
+    measured = read_bundle(tmp_path / "measured.edgepack")
+    report = json.loads(measured.read("reports/benchmark.json"))
+    assert [one["label"] for one in report["measurements"]] == ["bundle"]
+    assert str(bundle) not in json.dumps(report)
+    assert measured.manifest.variants == read_bundle(bundle).manifest.variants
+    run("verify", measured.path)
+
+
+def test_together_writes_the_bundle_of_all_targets(run: Run, project: Project, bundle: Path) -> None:
+    alone = json.loads(run("build", "-r", project.folder, "--together", "--json").stdout)
+
+    assert alone["together"]["bundle"] == alone["bundles"][0]["bundle"]  # of one target it is that bundle
+
+
 def test_without_the_float_model_bench_says_where_it_looked(run: Run, bundle: Path, tmp_path: Path) -> None:
     message = run("bench", bundle, "--against-float", "--work-dir", tmp_path / "none", code=2).stderr
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from small_project import PTQ, Project, Recorder, copy_built
 
+from edgepack.bundle import read_bundle
+from edgepack.bundle.join import join
 from edgepack.core.errors import CheckFailed
 from edgepack.pipeline import BuildResult, build_all
 from edgepack.plan import make_plans
 from edgepack.stages.outline import outline
 from edgepack.store.cache import StageCache
 from edgepack.targets import SHIPPED
+from edgepack.verified import verify
 
 TARGETS = ("arm64", "intel", "x86_64")
 
@@ -118,3 +121,23 @@ def test_runtimes_that_part_too_far_stop_the_build(
         build_all(project.folder / "strict.toml", targets=TARGETS)
 
     assert caught.value.parity is not None and caught.value.parity.is_file()
+
+
+def test_the_bundles_of_a_build_join_into_one_that_runs_right_in_every_runtime(
+    result: BuildResult, tmp_path: Path
+) -> None:
+    joined = read_bundle(join(result.bundles, tmp_path / "joined.edgepack"))
+
+    proven = verify(joined.path)
+
+    assert [one.target for one in proven.variants] == list(TARGETS)
+    assert all(one.golden and not one.not_run for one in proven.variants)
+    assert proven.passed
+    assert {"golden/raw.npy", "reports/parity.json", "labels.txt", "recipe.toml", "bom.json"} <= set(joined.names)
+    assert {name.partition("/")[2] for name in joined.names if name.startswith("intel/")} >= {
+        "model/model.xml",
+        "golden/input_0.npy",
+        "reports/verify.json",
+        "provenance.json",
+    }
+    assert joined.path.stat().st_size < sum(bundle.path.stat().st_size for bundle in result.bundles)
