@@ -11,6 +11,7 @@ APPKITS: Registry[AppKit] = Registry(
         "android": "edgepack.appkit.android.kit:ANDROID",
         "android-ai-pack": "edgepack.appkit.android.kit:ANDROID_AI_PACK",
         "cpp": "edgepack.appkit.cpp.kit:CPP",
+        "ios": "edgepack.appkit.ios.kit:IOS",
         "python": "edgepack.appkit.python.kit:PYTHON",
         "web": "edgepack.appkit.web.kit:WEB",
     },

@@ -56,10 +56,10 @@ function centerCrop(image, { fraction, size }) {
   const top = Math.floor((height - cropHeight) / 2);
   const left = Math.floor((width - cropWidth) / 2);
   const data = emptyLike(image.data, cropHeight * cropWidth * channels);
-  let to = 0;
+  const row = cropWidth * channels;
   for (let y = 0; y < cropHeight; y += 1) {
     const from = ((top + y) * width + left) * channels;
-    for (let x = 0; x < cropWidth * channels; x += 1) data[to++] = image.data[from + x];
+    data.set(Array.isArray(image.data) ? image.data.slice(from, from + row) : image.data.subarray(from, from + row), y * row);
   }
   return { data, shape: [cropHeight, cropWidth, channels] };
 }
@@ -161,7 +161,9 @@ function across(data, height, width, channels, taps) {
       const start = (y * width + first) * channels;
       for (let c = 0; c < channels; c += 1) {
         let sum = 1 << (PRECISION_BITS - 1);
-        for (let k = 0; k < weights.length; k += 1) sum += data[start + k * channels + c] * weights[k];
+        for (let k = 0, from = start + c; k < weights.length; k += 1, from += channels) {
+          sum = (sum + Math.imul(data[from], weights[k])) | 0;
+        }
         out[to++] = sum >> PRECISION_BITS; // saturated by the array
       }
     }
@@ -175,7 +177,9 @@ function down(data, rowLength, taps) {
   for (const { first, weights } of taps) {
     for (let x = 0; x < rowLength; x += 1) {
       let sum = 1 << (PRECISION_BITS - 1);
-      for (let k = 0; k < weights.length; k += 1) sum += data[(first + k) * rowLength + x] * weights[k];
+      for (let k = 0, from = first * rowLength + x; k < weights.length; k += 1, from += rowLength) {
+        sum = (sum + Math.imul(data[from], weights[k])) | 0;
+      }
       out[to++] = sum >> PRECISION_BITS;
     }
   }
