@@ -19,6 +19,8 @@ PAGES = {
     "gate": "false alarms and missed slowdowns of `edgepack gate`: real A/A and A/B runs on this machine, and simulated",
     "store": "inserting 10,000 runs, and reading those of 300 devices × 1,000 runs: time and memory",
     "report": "edgepack report over 300 devices × 1,000 runs: time, memory and the page's size",
+    "updates": "whole delta files of EfficientNet-Lite0 int8 against zstd --patch-from, bsdiff4 and detools",
+    "wire": "pack and unpack of EfficientNet-Lite0 int8's bundle: time, MB/s, memory beside the output",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
 

@@ -32,6 +32,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "sign": Entry("edgepack.cli.sign:sign", "Sign a bundle."),
         "trust": Entry("edgepack.cli.trust:trust", "List, add, remove and revoke the keys that this machine trusts."),
     },
+    "Send it": {
+        "pack": Entry("edgepack.cli.pack:pack", "Make a bundle or a model file small for the wire."),
+        "delta": Entry("edgepack.cli.pack:delta", "Write what makes a new bundle or model file of an old one."),
+        "apply": Entry("edgepack.cli.pack:apply", "Make the new bundle or model file of an old one and a delta."),
+    },
     "Use it": {
         "inspect": Entry("edgepack.cli.inspect:inspect", "Show what a bundle says about itself."),
         "unpack": Entry("edgepack.cli.unpack:unpack", "Write a bundle's files into a folder."),

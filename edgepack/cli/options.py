@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from edgepack.cli.wire_input import restored
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -78,8 +80,8 @@ def inventory_option(function: F) -> F:
 
 
 def bundle_argument(function: F) -> F:
-    """BUNDLE: the file that a build wrote."""
-    return click.argument("bundle", type=FILE)(function)
+    """BUNDLE: the file that a build wrote, or its wire form."""
+    return click.argument("bundle", type=FILE, callback=restored)(function)
 
 
 def variant_option(function: F) -> F:
