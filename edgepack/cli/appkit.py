@@ -20,7 +20,12 @@ def complete_kit(_ctx: click.Context, _parameter: click.Parameter, incomplete: s
 @click.command()
 @bundle_argument
 @click.option(
-    "--for", "kit", required=True, metavar="KIT", shell_complete=complete_kit, help="android, cpp, ios, python or web."
+    "--for",
+    "kit",
+    required=True,
+    metavar="KIT",
+    shell_complete=complete_kit,
+    help="android, android-ai-pack, cpp, ios, python or web.",
 )
 @click.option("--variant", metavar="TARGET", help="Whose model, where several would do.")
 @click.option(
@@ -52,10 +57,10 @@ def appkit(
 ) -> None:
     """Write code for the app that uses a bundle.
 
-    KIT is python (a package), cpp (a CMake project), android (a library module), ios (a Swift package) or web (a JavaScript module). Each
-    has the model, typed input and output, pre- and postprocessing with the bytes of the bundle's own, a check of the model's SHA-256 at
-    load, and a test of the golden samples. Its README.md says how to use it and what was compiled where. No code is written for a bundle
-    that the trust file refuses (exit code 13).
+    KIT is python (a package), cpp (a CMake project), android (a library module; android-ai-pack: its model in a pack that Google Play
+    delivers), ios (a Swift package) or web (a JavaScript module). Each has the model, typed input and output, pre- and postprocessing with
+    the bytes of the bundle's own, a check of the model's SHA-256 at load, and a test of the golden samples. Its README.md says how to use
+    it and what was compiled where. No code is written for a bundle that the trust file refuses (exit code 13).
 
     \b
     Examples:
