@@ -8,6 +8,7 @@ from edgepack.methods.protocol import Method
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {
+        "prune_entropy": "edgepack.methods.prune_entropy:PruneEntropy",
         "prune_magnitude": "edgepack.methods.prune_magnitude:PruneMagnitude",
         "sort_channels": "edgepack.methods.sort_channels:SortChannels",
         "quantize": "edgepack.methods.quantize:Quantize",

@@ -62,6 +62,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, trace
+        from edgepack.network.keep_levels import keep_levels
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
 
@@ -74,7 +75,7 @@ class Quantize(Section):
         with lookups_told():
             network = self._post_training(model, context)
             batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
-            frozen = complete_grid(network, ops, context.constraints, batches)
+            frozen = complete_grid(network, ops, context.constraints, batches) | keep_levels(network, ops, model.levels)
         model = replace(model, network=network, frozen=frozen)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         if self.mode == "ptq":

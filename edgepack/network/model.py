@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Model:
     `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
     after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
     model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
-    done to its channels: see `network.channels`.
+    done to its channels: see `network.channels`. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -40,6 +40,7 @@ class Model:
     frozen: frozenset[str] = frozenset()
     pinned: Grid | None = None
     edits: tuple[dict[str, Any], ...] = ()
+    levels: Mapping[str, int] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
 
     def example(self, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -118,6 +119,7 @@ def save_model(model: Model, folder: Path) -> None:
             "frozen": sorted(model.frozen),
             "pinned": None if model.pinned is None else model.pinned.as_dict(),
             "edits": list(model.edits),
+            "levels": dict(model.levels),
             "lineage": list(model.lineage),
         },
     )
@@ -141,6 +143,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         frozen=frozenset(facts["frozen"]),
         pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
         edits=tuple(facts["edits"]),
+        levels=facts["levels"],
         lineage=tuple(facts["lineage"]),
     )
     freeze(model)

@@ -17,6 +17,9 @@ from edgepack.plan import make_plan
 
 # The shortest sensible use of each method. A new method needs a line here: options without a default, little training.
 SHORT: dict[str, list[str]] = {
+    "prune_entropy": [
+        'sparsity = 0.3\nlevels = 15\nlevels_per = "channel"\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 1e-3'
+    ],
     "prune_magnitude": ["sparsity = 0.3\n[compress.train]\nsteps = 4\nbatch_size = 8"],
     "sort_channels": [""],
     "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],

@@ -40,8 +40,9 @@ class Hooks:
         handle = self.storage.register_post_function_hook(op_name, 0, module)
         return f"post_hooks.{handle.key}.{handle.id}"
 
-    def place_before(self, op_name: str, port: int, module: nn.Module) -> None:
-        self.storage.register_pre_function_hook(op_name, port, module)
+    def place_before(self, op_name: str, port: int, module: nn.Module) -> str:
+        handle = self.storage.register_pre_function_hook(op_name, port, module)
+        return f"pre_hooks.{handle.key}.{handle.id}"
 
     def quantized_inputs(self) -> list[tuple[str, int]]:
         """Operation and port of every quantizer before an operation's input."""
