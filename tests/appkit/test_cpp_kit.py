@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from edgepack.appkit.make import make_appkit
 from edgepack.bundle import read_bundle
 
 pytestmark = pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
-STRICT = "-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
+STRICT_C = "-Wall -Wextra -Wpedantic -Wshadow -Werror"
+STRICT = f"{STRICT_C} -Wconversion"
 
 
 def wheel_of(package: str) -> Path:
@@ -59,7 +61,7 @@ def built_kit(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def _build(folder: Path, format_name: str) -> Path:
     kit = folder / "kit"
     make_appkit(read_bundle(app_bundle(folder / "bundle", format_name)), "cpp", kit)
-    strict = [f"-DCMAKE_CXX_FLAGS={STRICT}", f"-DCMAKE_C_FLAGS={STRICT}"]
+    strict = [f"-DCMAKE_CXX_FLAGS={STRICT}", f"-DCMAKE_C_FLAGS={STRICT_C} -O1"]
     run("cmake", "-S", kit, "-B", kit / "build", library_option(format_name), *strict, cwd=folder)
     run("cmake", "--build", kit / "build", "--parallel", min(2, os.cpu_count() or 1), cwd=folder)
     return kit
@@ -97,3 +99,32 @@ def test_wrong_golden_samples_fail_the_test(built_kit: Callable[[str], Path], tm
 
     assert "sample 2, output 0: at most 64 steps of 1" in told
     assert told.endswith("FAILED\n")
+
+
+def test_a_model_in_the_wire_form_is_unpacked_and_loaded(built_kit: Callable[[str], Path], tmp_path: Path) -> None:
+    kit = built_kit("onnx")
+    bundle, wire = kit.parent / "bundle" / "birds.edgepack", tmp_path / "birds.edgepackz"
+    run(sys.executable, "-m", "edgepack", "pack", bundle, "-o", wire, cwd=tmp_path)
+
+    told = run(kit / "build" / "unpack", wire, tmp_path / "installed", cwd=tmp_path)
+
+    assert told.endswith("installed: the model is there and loads\n")
+    for name in ("model.onnx", "labels.txt"):
+        assert (tmp_path / "installed" / name).read_bytes() == (kit / "model" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "installed").iterdir()) == ["labels.txt", "model.onnx"]
+
+
+def test_damaged_wire_files_and_other_bundles_are_refused(built_kit: Callable[[str], Path], tmp_path: Path) -> None:
+    kit = built_kit("onnx")
+    bundle, wire = kit.parent / "bundle" / "birds.edgepack", tmp_path / "birds.edgepackz"
+    run(sys.executable, "-m", "edgepack", "pack", bundle, "-o", wire, cwd=tmp_path)
+    whole = wire.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 7)):
+        (tmp_path / "damaged").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        run(kit / "build" / "unpack", tmp_path / "damaged", tmp_path / "out", cwd=tmp_path, code=1)
+    other = app_bundle(tmp_path / "other", "tflite")
+    run(sys.executable, "-m", "edgepack", "pack", other, "-o", tmp_path / "other.edgepackz", cwd=tmp_path)
+
+    run(kit / "build" / "unpack", tmp_path / "other.edgepackz", tmp_path / "out", cwd=tmp_path, code=1)
+
+    assert list((tmp_path / "out").iterdir()) == []

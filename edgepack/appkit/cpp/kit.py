@@ -19,6 +19,7 @@ from edgepack.bundle import Bundle
 from edgepack.bundle.golden import read_raw, to_npy
 from edgepack.bundle.manifest import Variant
 from edgepack.bundle.parts import Tensor
+from edgepack.codec.compiling import SOURCES as WIRE_DECODER
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_atomic
 from edgepack.signing.keys import PublicKey
@@ -31,6 +32,7 @@ _LIBRARIES = {
     "onnx": ("ONNX Runtime", "onnxruntime"),
     "openvino": ("OpenVINO", "openvino"),
 }
+_ENCODER = ("epk_encode.c",)
 _STEP_OPS = ("dequantize", "softmax", "sigmoid", "top_k")
 
 
@@ -56,6 +58,9 @@ class CppKit:
             _raw_as_float32(bundle, variant, folder / "tests" / "golden")
         for source in sorted(_NATIVE.glob("edgepack_*.[ch]")):
             write_atomic(folder / "steps" / source.name, source.read_bytes())
+        for source in (*WIRE_DECODER.glob("*.h"), *WIRE_DECODER.glob("*.c")):
+            if source.name not in _ENCODER:
+                write_atomic(folder / "wire" / source.name, source.read_bytes())
         values = _values(bundle, variant, names, taken, trusted_keys)
         for templates in (_HERE / "templates", _HERE / "runtimes" / variant.model.format):
             render(templates, folder, values, places={"MODULE": names.module})
@@ -76,7 +81,7 @@ def _values(
     manifest, model, output = bundle.manifest, variant.model, variant.outputs[0]
     library, distribution = _LIBRARIES[model.format]
     pins = {
-        name: {"name": PurePosixPath(name).name, "sha256": sha256}
+        name: {"name": PurePosixPath(name).name, "entry": name, "sha256": sha256}
         for name, (sha256, _) in pinned_files(bundle, variant).items()
     }
     steps = cpp_steps(taken)
