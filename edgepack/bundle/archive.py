@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from edgepack.bundle.manifest import MANIFEST_BYTES_MAX, FileEntry, Manifest, Va
 from edgepack.bundle.parts import Companion, ModelEntry
 from edgepack.core.digest import sha256_bytes, sha256_file
 from edgepack.core.errors import BundleError, UsageError, did_you_mean
-from edgepack.core.files import folder_in_the_making, write_atomic
+from edgepack.core.files import folder_in_the_making, stream_atomic
 
 SIGNATURES_BYTES_MAX = 1 << 20
 
@@ -85,13 +85,8 @@ class Bundle:
         expected = {file.path: file.sha256 for file in self.manifest.files}
         with self.path.open("rb") as file:
             for place in self.layout.placed:
-                digest, crc32, size_bytes = hashlib.sha256(), 0, 0
-                for chunk in chunks(file, place.data_offset, place.entry.size_bytes):
-                    digest.update(chunk)
-                    crc32 = zlib.crc32(chunk, crc32)
-                    size_bytes += len(chunk)
-                known = expected.get(place.entry.name)
-                self._check(place, known, digest.hexdigest(), crc32=crc32, size_bytes=size_bytes)
+                for _ in self._checked_chunks(file, place, expected.get(place.entry.name)):
+                    pass
 
     def extract(self, folder: Path, *, target: str | None = None) -> Path:
         """Write every entry, or every one that serves a target, into a new folder, which appears whole or not at all.
@@ -105,7 +100,7 @@ class Bundle:
             raise UsageError(f"{folder}: exists already; name a new folder or remove it first")
         with folder_in_the_making(folder) as scratch:
             for name in (name for name in self.names if not name.startswith(others)):
-                write_atomic(scratch / PurePosixPath(name), self.read(name))
+                self._copy(name, scratch / PurePosixPath(name))
             scratch.chmod(0o755)
         return folder
 
@@ -126,8 +121,24 @@ class Bundle:
         }
         for file, entry in files.items():
             if not (file.is_file() and file.stat().st_size == entry.size_bytes and sha256_file(file) == entry.sha256):
-                write_atomic(file, self.read(entry.path))
+                self._copy(entry.path, file)
         return path
+
+    def _copy(self, name: str, path: Path) -> None:
+        """Write an entry into a file, atomically; the file appears only where every byte is right."""
+        with self.path.open("rb") as file, stream_atomic(path) as copy:
+            for chunk in self._checked_chunks(file, self._place(name), self._digest(name)):
+                copy.write(chunk)
+
+    def _checked_chunks(self, file: BinaryIO, place: Placed, expected: str | None) -> Iterator[bytes]:
+        """The bytes of an entry. Raises BundleError after the last where they are not what was bundled."""
+        digest, crc32, size_bytes = hashlib.sha256(), 0, 0
+        for chunk in chunks(file, place.data_offset, place.entry.size_bytes):
+            digest.update(chunk)
+            crc32 = zlib.crc32(chunk, crc32)
+            size_bytes += len(chunk)
+            yield chunk
+        self._check(place, expected, digest.hexdigest(), crc32=crc32, size_bytes=size_bytes)
 
     def _place(self, name: str) -> Placed:
         for place in self.layout.placed:

@@ -13,9 +13,11 @@ from numpy.lib import format as npy
 
 from edgepack.bundle.archive import Bundle
 from edgepack.bundle.manifest import Golden, Tensor, Variant
+from edgepack.bundle.parts import LENGTH_MAX
 from edgepack.core.errors import BundleError
 from edgepack.core.types import Array
 
+_DIMENSIONS_MAX = 17  # those of a tensor and the samples
 _KINDS = "biuf"  # bool, signed, unsigned, float: what every language can read without pickle
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<descr>\|[biu]1|<[iu][248]|<f[248])', 'fortran_order': False, "
@@ -70,11 +72,16 @@ def from_npy(data: bytes, *, name: str = "array") -> Array:
         raise BundleError(f"{name}: not a .npy file of version 1.0, in C order, of bool, integers or floats")
     dtype = np.dtype(found["descr"].decode())
     shape = tuple(int(size) for size in found["shape"].split(b",") if size.strip())
+    if len(shape) > _DIMENSIONS_MAX or max(shape, default=0) > LENGTH_MAX:
+        raise BundleError(f"{name}: has {len(shape)} dimensions, or one that is longer than any tensor's")
     if prod(shape) * dtype.itemsize != len(data) - found.end():
         raise BundleError(
             f"{name}: holds {len(data) - found.end()} bytes of data, which is not {dtype} of shape {shape}"
         )
-    return np.frombuffer(data, dtype=dtype, offset=found.end()).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype=dtype, offset=found.end()).reshape(shape)
+    except ValueError as exc:  # no values, and yet more of them than NumPy can count
+        raise BundleError(f"{name}: {dtype} of shape {shape} is no array") from exc
 
 
 def read_golden(bundle: Bundle, variant: Variant | None = None) -> GoldenSamples:

@@ -10,14 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from edgepack.bundle.layout import ENTRIES_MAX
 from edgepack.bundle.parts import CheckEntry, FileEntry, FileName, Golden, Many, Metric, ModelEntry, Part, Tensor
 from edgepack.core.digest import canonical_json
 from edgepack.core.errors import BundleError
+from edgepack.core.text import printable
 
 __all__ = ["CheckEntry", "FileEntry", "Golden", "Manifest", "Metric", "ModelEntry", "Tensor", "Variant"]
 
 SCHEMA_VERSION = "2.0"
 MANIFEST_BYTES_MAX = 4 << 20  # bounds what a hostile one can make a reader allocate
+VARIANTS_MAX = 256
 DEPTH_MAX = 64  # objects and arrays inside each other
 _EXPLAINED_MAX = 20
 _MAJOR = int(SCHEMA_VERSION.partition(".")[0])
@@ -75,10 +78,14 @@ class Manifest(Part):
     preprocess: Many[dict[str, JsonValue]] = Field(default=(), description="Steps from a raw sample to the input.")
     postprocess: Many[dict[str, JsonValue]] = Field(default=(), description="Steps from the first output to an answer.")
     variants: Many[Variant] = Field(
-        min_length=1, description="The model for each target, sorted by target; what they share stands outside."
+        min_length=1,
+        max_length=VARIANTS_MAX,
+        description="The model for each target, sorted by target; what they share stands outside.",
     )
     files: Many[FileEntry] = Field(
-        default=(), description="Every entry of the archive but manifest.json and signatures.json, sorted by path."
+        default=(),
+        max_length=ENTRIES_MAX,
+        description="Every entry of the archive but manifest.json and signatures.json, sorted by path.",
     )
     extensions: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -137,7 +144,7 @@ def parse_manifest(data: bytes) -> Manifest:
         text = canonical_json(content)  # refuses what no JSON can hold, such as 1e999
         text.encode()
     except (ValueError, RecursionError) as exc:
-        raise BundleError(f"manifest.json: not valid JSON: {exc}") from exc
+        raise BundleError(f"manifest.json: not valid JSON: {printable(str(exc))[:400]}") from exc
     if isinstance(content, dict):
         _refuse_other_major(content.get("schema_version"))
     try:
@@ -204,7 +211,9 @@ def _refuse_constant(word: str) -> Any:
 def _explain(exc: ValidationError) -> list[str]:
     errors = exc.errors(include_url=False, include_input=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, error['loc'])) or 'top level'}: {error['msg'].removeprefix('Value error, ')}"[:400]
+        printable(
+            f"{'.'.join(map(str, error['loc'])) or 'top level'}: {error['msg'].removeprefix('Value error, ')}"[:400]
+        )
         for error in errors[:_EXPLAINED_MAX]
     ]
     return lines + ([f"and {len(errors) - _EXPLAINED_MAX} more"] if len(errors) > _EXPLAINED_MAX else [])

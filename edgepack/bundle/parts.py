@@ -11,8 +11,9 @@ from edgepack.core.types import Layout, QuantParams, Signature
 LENGTH_MAX = 2**31 - 1  # of one dimension, so that every reader's int holds it
 
 T = TypeVar("T")
-# Lists and tuples both, so that Python code and JSON are read alike; the elements stay strict.
-Many = Annotated[tuple[T, ...], Field(strict=False)]
+# Lists and tuples both, so that Python code and JSON are read alike; the elements stay strict. The first wrong element ends the reading:
+# a million wrong ones would be a million messages.
+Many = Annotated[tuple[T, ...], Field(strict=False, fail_fast=True)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Dtype = Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "float32", "float64", "bool"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.options import bundle_argument, json_option, variant_option
+from edgepack.core.text import printable
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle
@@ -93,7 +94,7 @@ def _about(bundle: Bundle) -> list[tuple[str, str]]:
         ("labels", labels),
         ("signatures", "none" if bundle.signatures_bytes is None else "signed; 'edgepack verify' checks by whom"),
     ]
-    return [(name, escape(value)) for name, value in pairs]
+    return [(name, escape(printable(value))) for name, value in pairs]
 
 
 def _about_variant(variant: Variant) -> list[tuple[str, str]]:
@@ -113,7 +114,7 @@ def _about_variant(variant: Variant) -> list[tuple[str, str]]:
         ("checks", "all passed" if variant.checks_passed else "SOME FAILED"),
         ("golden", "" if golden is None else f"{golden.samples} samples{raw}"),
     ]
-    return [(name, escape(value)) for name, value in pairs]
+    return [(name, escape(printable(value))) for name, value in pairs]
 
 
 def _step(step: Mapping[str, object]) -> str:
@@ -125,11 +126,11 @@ def _lineage(variant: Variant) -> list[tuple[str, str]]:
     from rich.markup import escape
 
     pairs = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in variant.lineage.items()]
-    return [(name, escape(value)) for name, value in pairs]
+    return [(name, escape(printable(value))) for name, value in pairs]
 
 
 def _tools(manifest: Manifest) -> list[tuple[str, str]]:
     from rich.markup import escape
 
     tools = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
-    return [("made with", escape(tools))]
+    return [("made with", escape(printable(tools)))]

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgepack.cli.words import digits, duration, interval, percent, quantity, size
+from edgepack.core.text import printable
 
 if TYPE_CHECKING:
     from edgepack.bundle.golden import GoldenResult
@@ -47,7 +48,7 @@ def checks_table(checks: Sequence[CheckEntry]) -> Table:
     rows = [
         (
             check.kind,
-            escape(check.name),
+            escape(printable(check.name)),
             quantity(check.name, check.value),
             f"{'≤' if check.direction == 'max' else '≥'} {quantity(check.name, check.limit)}",
             "" if check.samples is None else f"{check.samples:,}",
@@ -135,7 +136,7 @@ def outline_table(stages: Sequence[StageOutline]) -> Table:
 def tensors_table(variant: Variant) -> Table:
     """Inputs and outputs as an app sees them."""
     rows = [
-        (kind, escape(tensor.name), _dimensions(tensor), tensor.dtype, tensor.layout, *_grid(tensor))
+        (kind, escape(printable(tensor.name)), _dimensions(tensor), tensor.dtype, tensor.layout, *_grid(tensor))
         for kind, tensors in (("input", variant.inputs), ("output", variant.outputs))
         for tensor in tensors
     ]

@@ -4,29 +4,16 @@ import shutil
 import stat
 import subprocess
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forgery import contents_of, rebuilt
 from small_bundle import MODEL, content, files, variant
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
-from edgepack.bundle.layout import Entry, layout_of
 from edgepack.bundle.manifest import Manifest
 from edgepack.core.errors import BundleError, UsageError
-
-
-def rebuilt(contents: dict[str, bytes]) -> bytes:
-    """A perfectly laid out archive of any content, as someone who knows the format would forge it."""
-    entries = [Entry(name=name, size_bytes=len(data), crc32=zlib.crc32(data)) for name, data in contents.items()]
-    layout = layout_of(entries)
-    return b"".join(place.header + contents[place.entry.name] for place in layout.placed) + layout.tail
-
-
-def contents_of(path: Path) -> dict[str, bytes]:
-    bundle = read_bundle(path)
-    return {name: bundle.read(name) for name in bundle.names}
 
 
 def is_refused(path: Path, data: bytes) -> bool:
