@@ -66,7 +66,7 @@ def image_bundle(path: Path, *, signed_by: Sequence[PrivateKey] = (), **changes:
 
 def values_bundle(path: Path) -> Bundle:
     """A float model of 7 numbers in both formats, with nothing but a score for each of 3 classes."""
-    raw = (np.random.default_rng(9).standard_normal((2, 7)) * 50).astype(np.float32)
+    raw = (np.random.default_rng(9).standard_normal((2, 7)) * 50).astype(np.float16)
     steps = [{"op": "normalize", "mean": 3.0, "std": 40.0}]
     files: dict[str, Any] = {"golden/raw.npy": to_npy(raw)}
     real = preprocess(raw, steps)

@@ -12,16 +12,19 @@ from typing import Any
 
 from edgepack.appkit.answers import app_output
 from edgepack.appkit.names import names_of
+from edgepack.appkit.raw import raw_npy
 from edgepack.appkit.rendering import copy_entries, golden_files, render
 from edgepack.appkit.steps import app_input
 from edgepack.bundle import Bundle
-from edgepack.bundle.manifest import Manifest, Variant
+from edgepack.bundle.manifest import Variant
 from edgepack.bundle.parts import Tensor
 from edgepack.core.digest import sha256_bytes
 from edgepack.core.errors import UnsupportedError
+from edgepack.core.files import write_atomic
 from edgepack.signing.keys import PublicKey
 
 ONNXRUNTIME_WEB = "1.30.0"  # the one that the tests run in Chromium and Node.js
+RAW = PurePosixPath("golden/raw.npy")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -36,7 +39,11 @@ class WebKit:
         if variant.model.companions:
             raise UnsupportedError(f"{bundle.path}: {variant.target}: the app kit 'web' takes models of one file only")
         places = _places(bundle, variant, signed=bool(trusted_keys))
-        copy_entries(bundle, {name: PurePosixPath("assets") / place for name, place in places.items()}, folder)
+        raw = raw_npy(bundle, variant)
+        copied = {name: place for name, place in places.items() if raw is None or place != RAW}
+        copy_entries(bundle, {name: PurePosixPath("assets") / place for name, place in copied.items()}, folder)
+        if raw is not None:
+            write_atomic(folder / "assets" / RAW, raw)
         if "LICENSE" in bundle.names:
             copy_entries(bundle, {"LICENSE": PurePosixPath("LICENSE")}, folder)
         render(_TEMPLATES, folder, _values(bundle, variant, places, trusted_keys))
@@ -48,6 +55,8 @@ def _places(bundle: Bundle, variant: Variant, *, signed: bool) -> dict[str, Pure
     places = {model: PurePosixPath(model).parts[-1:]} | {
         name: ("golden", PurePosixPath(name).name) for name in golden_files(variant)
     }
+    if variant.golden is not None and variant.golden.raw is not None:
+        places[variant.golden.raw] = RAW.parts
     if signed:
         places |= {name: (name,) for name in ("manifest.json", "signatures.json")}
     return {name: PurePosixPath(*parts) for name, parts in places.items()}
@@ -100,15 +109,17 @@ def _info(
             {"algorithm": key.algorithm, "keyId": key.key_id, "publicKey": base64.b64encode(key.der).decode()}
             for key in trusted_keys
         ],
-        "golden": _golden(manifest, variant, places),
+        "golden": _golden(bundle, variant, places),
     }
 
 
-def _golden(manifest: Manifest, variant: Variant, places: dict[str, PurePosixPath]) -> dict[str, Any] | None:
+def _golden(bundle: Bundle, variant: Variant, places: dict[str, PurePosixPath]) -> dict[str, Any] | None:
     golden = variant.golden
     if golden is None:
         return None
-    digests = {file.path: file.sha256 for file in manifest.files}
+    digests = {file.path: file.sha256 for file in bundle.manifest.files}
+    if golden.raw is not None and (raw := raw_npy(bundle, variant)) is not None:
+        digests[golden.raw] = sha256_bytes(raw)  # of a type that JavaScript has, where NumPy's is none
     return {
         "inputs": [str(places[name]) for name in golden.inputs],
         "outputs": [str(places[name]) for name in golden.outputs],
