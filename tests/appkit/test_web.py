@@ -173,7 +173,7 @@ def test_chromium_runs_the_golden_samples_and_refuses_a_changed_model(
     })()"""
 
     with served(folder) as url, browser() as page:
-        page.call("Page.navigate", url=f"{url}golden.html")
+        page.visit(f"{url}golden.html")
         result = page.evaluate(
             "new Promise((done) => { const look = () => { const text = document.getElementById('result')?.textContent ?? 'running';"
             " text === 'running' ? setTimeout(look, 20) : done(text); }; look(); })"

@@ -61,8 +61,12 @@ class Page:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
         )
+        self.visit(file.resolve().as_uri())
+
+    def visit(self, url: str) -> None:
+        """Load a page by its address and wait until it is whole."""
         self._events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._message()
 
