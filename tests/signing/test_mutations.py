@@ -64,10 +64,10 @@ def flipped(data: bytes, masks: Iterable[int]) -> Iterable[tuple[object, bytes]]
 
 
 # One change of each byte takes seconds and is tried with every `make test`; all of them take minutes (slow).
-EVERY_VALUE = pytest.param(tuple(range(1, 256)), marks=pytest.mark.slow, id="every value")
+EVERY_BIT = pytest.param((1, 2, 4, 8, 16, 32, 64, 128, 255), marks=pytest.mark.slow, id="every bit")
 
 
-@pytest.mark.parametrize("masks", [pytest.param((0x80,), id="one value"), EVERY_VALUE])
+@pytest.mark.parametrize("masks", [pytest.param((0x80,), id="one value"), EVERY_BIT])
 def test_every_changed_byte_is_refused(signed: Path, taken: Taken, masks: tuple[int, ...]) -> None:
     assert taken(flipped(signed.read_bytes(), masks)) == []
 
@@ -96,7 +96,7 @@ def test_every_inserted_byte_is_refused(signed: Path, taken: Taken, values: tupl
         assert taken((place, data[:place] + one + data[place:]) for place in range(len(data) + 1)) == []
 
 
-@pytest.mark.parametrize("masks", [pytest.param((0x01,), id="one value"), EVERY_VALUE])
+@pytest.mark.parametrize("masks", [pytest.param((0x01,), id="one value"), EVERY_BIT])
 def test_every_changed_byte_of_every_file_is_refused_with_all_checksums_made_right(
     signed: Path, taken: Taken, masks: tuple[int, ...]
 ) -> None:
@@ -104,11 +104,11 @@ def test_every_changed_byte_of_every_file_is_refused_with_all_checksums_made_rig
     files = files_of(signed)
 
     for name, content in files.items():
-        bytewise = [(what, {**files, name: changed}) for what, changed in flipped(content, masks)]
-        assert taken((what, archive_of(other)) for what, other in bytewise) == [], name
+        plain = ((what, {**files, name: changed}) for what, changed in flipped(content, masks))
+        assert taken((what, archive_of(other)) for what, other in plain) == [], name
         if name not in ("manifest.json", "signatures.json"):
-            digested = ((what, archive_of(with_right_digests(other))) for what, other in bytewise)
-            assert taken(digested) == [], name
+            fitting = ((what, with_right_digests({**files, name: each})) for what, each in flipped(content, masks))
+            assert taken((what, archive_of(other)) for what, other in fitting) == [], name
 
 
 @pytest.mark.slow
