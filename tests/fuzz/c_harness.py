@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "edgepack/codec/c"
 # Name of the target → name of the corpus; the harness is c/fuzz_<what follows 'c-'>.c.
-TARGETS = {"c-decode": "codec"}
+TARGETS = {"c-decode": "codec", "c-unpack": "wire"}
 _SANITIZERS = "address,undefined"
 
 

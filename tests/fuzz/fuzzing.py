@@ -28,7 +28,7 @@ for _folder in (ROOT, ROOT / "tests/bundle", ROOT / "tests/signing", HERE):
         sys.path.insert(0, str(_folder))
 
 Mutator = Callable[[bytes, int, int, Callable[[bytes, int], bytes]], bytes]
-MODULES = ("fuzz_bundle", "fuzz_codec")
+MODULES = ("fuzz_bundle", "fuzz_codec", "fuzz_wire")
 
 
 def targets() -> dict[str, Callable[[bytes], None]]:
