@@ -78,8 +78,8 @@ test-all: setup  ## Run the slow tests, too; set EDGEPACK_TEST_DATA to include t
 	$(BIN)/python -m pytest $(SPREAD) -m "slow or not slow"
 
 # SECONDS for each of the targets; TARGETS names some of them.
-SECONDS ?= 90
-fuzz: setup  ## Fuzz what reads bundles, signatures and coded data: 12 minutes; SECONDS=10 TARGETS="archive" is shorter
+SECONDS ?= 75
+fuzz: setup  ## Fuzz what reads bundles, signatures and coded data: 14 minutes; SECONDS=10 TARGETS="archive" is shorter
 	$(BIN)/python tests/fuzz/fuzzing.py --seconds $(SECONDS) $(TARGETS)
 
 check: lint types test  ## What CI runs

@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping
 
+import model_files
 import numpy as np
 from fuzz_bundle import seeds as bundle_seeds
 
@@ -86,6 +87,10 @@ def seeds() -> dict[str, dict[str, bytes]]:
         wires[name] = joined(None, pack_wire(data, name).wire)
         wires[f"{name}-delta"] = joined(older, pack_wire(data, name, base=older, base_name=name).wire)
         packs[name] = bytes([SUFFIXES.index(suffix)]) + data
+    for model in (model_files.tflite(), model_files.safetensors()):
+        suffix = f".{model.name.rpartition('.')[2]}"
+        wires[model.name] = joined(None, pack_wire(model.data, model.name, beside=model.beside.get).wire)
+        packs[model.name] = bytes([SUFFIXES.index(suffix)]) + model.data
     return {"wire": wires, "pack": packs}
 
 

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CORPUS, WORK = HERE / "corpus", ROOT / ".fuzz"
 INPUT_BYTES_MAX, KEPT_BYTES_MAX = 16384, 8192
-for _folder in (ROOT, ROOT / "tests/bundle", ROOT / "tests/signing", HERE):
+for _folder in (ROOT, ROOT / "tests", ROOT / "tests/bundle", ROOT / "tests/signing", HERE):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from mutations import Files, archive_of, files_of, random_changes, refusal, with_right_digests
-from small_project import PTQ, Project
 
 from edgepack.core.digest import sha256_bytes
 from edgepack.core.errors import SignatureError
@@ -44,10 +43,13 @@ def taken(signed: Path, tmp_path: Path) -> Callable[[Iterable[tuple[object, byte
 
     def tried(archives: Iterable[tuple[object, bytes]]) -> list[object]:
         found = []
-        for what, data in archives:
-            scratch.write_bytes(data)
-            if refusal(scratch, TRUST) is None:
-                found.append(what)
+        with scratch.open("wb", buffering=0) as file:
+            for what, data in archives:
+                file.seek(0)  # ext4 waits for the disk when a file that was emptied is closed
+                file.write(data)
+                file.truncate()
+                if refusal(scratch, TRUST) is None:
+                    found.append(what)
         return found
 
     return tried
@@ -196,14 +198,8 @@ def test_an_attackers_own_signature_is_refused(signed: Path, tmp_path: Path) -> 
         assert isinstance(refusal(scratch, TRUST), SignatureError)
 
 
-def test_random_changes_of_a_built_bundle_are_refused(
-    built_project: Callable[[str], Project], tmp_path: Path, taken: Taken
-) -> None:
-    path = next((built_project(PTQ).folder / "dist").glob("*.edgepack"))
-    real = sign_bundle(path, [KEY], tmp_path / "real.edgepack")
-    assert refusal(real, TRUST) is None
-
-    assert taken(random_changes(real.read_bytes(), files_of(real), 140, seed=5)) == []
+def test_random_changes_of_every_kind_are_refused(signed: Path, taken: Taken) -> None:
+    assert taken(random_changes(signed.read_bytes(), files_of(signed), 700, seed=5)) == []
 
 
 @pytest.mark.slow
