@@ -37,6 +37,12 @@ _SMALL_BYTES = 4096
 _WORTH_IT = 0.97
 
 
+# How finely `rans` tells its contexts apart (docs/codec.md): all of them are tried, coarse ones where there is little to learn from.
+_GRAINS = (0, 1, 9, 17)
+_COARSE_GRAINS = (2, 3, 6, 10)
+_MANY = 1 << 17
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     coder: int
@@ -139,12 +145,12 @@ def _for_weights(
     if profile == "small" or len(data) <= _SMALL_BYTES:
         yield _mixed(compiled, data, segment, own, ways, None, coder=MIX)
         return
-    yield _rans(codes, segment, ways[0])
+    yield from _rans(codes, segment, ways[0])
     if own.density < 24 or own.palette:
         yield _mixed(compiled, data, segment, own, ways, None, coder=ADAPTIVE)
 
 
-def _rans(codes: Codes, segment: Segment, view: View) -> _Candidate:
+def _rans(codes: Codes, segment: Segment, view: View) -> Iterator[_Candidate]:
     found = statistics(codes, segment, None)
     usual = {"u8": 128, "u4": 8}.get(segment.kind, 0)
     if found.palette:  # `rans` knows no palettes
@@ -153,7 +159,8 @@ def _rans(codes: Codes, segment: Segment, view: View) -> _Candidate:
         )
         found = replace(found, values=values, largest=int(np.abs(values).max()), palette=b"", centre=None)
     centre = usual if found.centre is None else found.centre
-    return _Candidate(RANS, rans_params(found, view, centre))
+    for grain in _GRAINS if len(codes) > _MANY else (*_GRAINS, *_COARSE_GRAINS):
+        yield _Candidate(RANS, rans_params(found, view, centre, grain))
 
 
 def _mixed(

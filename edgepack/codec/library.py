@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 import warnings
 from pathlib import Path
+from typing import cast
 
 from edgepack.codec.compiling import (
     BUILT,
@@ -27,6 +29,16 @@ _ANSWERS = {
     -3: "they ask for more memory than a decoder gives (damaged)",
 }
 _NO_SPACE = -3
+
+
+_thread = threading.local()
+
+
+def _workspace() -> ctypes.Array[ctypes.c_char]:
+    """This thread's memory for the coders; its content doesn't matter."""
+    if not hasattr(_thread, "workspace"):
+        _thread.workspace = ctypes.create_string_buffer(WORK_SIZE_BYTES)
+    return cast("ctypes.Array[ctypes.c_char]", _thread.workspace)
 
 
 class _Segment(ctypes.Structure):
@@ -63,7 +75,7 @@ class Library:
         out = ctypes.create_string_buffer(max(segment.size_bytes, 1))
         answer = self._decode(
             coder, params, len(params), payload, len(payload), _c_segment(segment.size_bytes, segment.kind),
-            base, len(base or b""), out, ctypes.create_string_buffer(WORK_SIZE_BYTES), WORK_SIZE_BYTES,
+            base, len(base or b""), out, _workspace(), WORK_SIZE_BYTES,
         )  # fmt: skip
         if answer != 0:
             raise BundleError(f"{segment.name or 'a segment'}: {_ANSWERS.get(answer, f'the decoder answers {answer}')}")
@@ -76,7 +88,7 @@ class Library:
         payload = ctypes.create_string_buffer(max(capacity_bytes, 1))
         answer = self._encode(
             coder, params, len(params), data, _c_segment(len(data), kind), base, len(base or b""),
-            payload, capacity_bytes, ctypes.create_string_buffer(WORK_SIZE_BYTES), WORK_SIZE_BYTES,
+            payload, capacity_bytes, _workspace(), WORK_SIZE_BYTES,
         )  # fmt: skip
         if answer == _NO_SPACE:
             return None

@@ -190,9 +190,9 @@ def weights_params(found: Statistics, view: View) -> bytes:
     return out + (bytes([found.centre]) if found.centre is not None else b"") + found.palette
 
 
-def rans_params(found: Statistics, view: View, centre: int) -> bytes:
-    """Parameters of `rans`."""
-    return bytes([found.largest, found.density, level_of(found.mean)]) + varint(view.line) + bytes([centre])
+def rans_params(found: Statistics, view: View, centre: int, grain: int) -> bytes:
+    """Parameters of `rans`; `grain`: how finely its distributions tell mean magnitudes and shares of nonzeros apart."""
+    return bytes([found.largest, found.density, level_of(found.mean), grain]) + varint(view.line) + bytes([centre])
 
 
 def stride_of(data: bytes) -> int:

@@ -154,14 +154,17 @@ static int prepare(bytes *m, epk_job *job) {
     m->match = epk_take(&job->arena, MATCH_SLOTS, 4);
     m->index = epk_take(&job->arena, (size_t)1 << m->index_bits, 4);
     m->mixer.weights = epk_take(&job->arena, (256 + MATCH_SLOTS / 2) * EPK_INPUTS_MAX, 4);
+    m->mixer.maps = epk_take(&job->arena, EPK_INPUTS_MAX * EPK_MAP, 4);
     m->mixer.uses = epk_take(&job->arena, 256 + MATCH_SLOTS / 2, 2);
-    if (!tables || !m->match || !m->index || !m->mixer.weights || !m->mixer.uses) return EPK_NO_SPACE;
+    if (!tables || !m->match || !m->index || !m->mixer.weights || !m->mixer.maps || !m->mixer.uses) return EPK_NO_SPACE;
     for (k = 0; k < MATCH_SLOTS; k++) m->match[k] = EPK_COUNTER(k & 1 ? 49152 : 16384, 0);
     memset(m->index, 0, ((size_t)1 << m->index_bits) * 4);
     epk_make_tables(tables);
     m->mixer.tables = tables;
-    m->mixer.limit = 127;
-    epk_mixer_start(&m->mixer, 256 + MATCH_SLOTS / 2, 65536 * 2 / 10);
+    m->mixer.rate_lowest = 14;
+    m->mixer.limit = 30;
+    epk_mixer_start_maps(&m->mixer, EPK_INPUTS_MAX);
+    epk_mixer_start(&m->mixer, 256 + MATCH_SLOTS / 2, 65536 * 3 / 20);
     return EPK_OK;
 }
 

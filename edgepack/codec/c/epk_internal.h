@@ -154,9 +154,14 @@ typedef struct epk_mixer {
     int32_t *weights;                /* EPK_INPUTS_MAX a set */
     uint16_t *uses;                  /* of each set */
     uint32_t limit;                  /* of the counters */
+    int32_t rate_lowest;             /* of learning the weights */
+    uint32_t *maps;                  /* NULL, or EPK_MAP counters an input: what a counter's state has meant so far */
 } epk_mixer;
 
+#define EPK_MAP (16 * 64) /* states: how often seen, in 16 steps, and the stretched probability, in 64 */
+
 void epk_mixer_start(epk_mixer *mixer, int sets, int32_t weight);
+void epk_mixer_start_maps(epk_mixer *mixer, int inputs);
 
 /* Codes one bit: the mean of what the weight sets `first` and `second` make of the slots. */
 int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit);

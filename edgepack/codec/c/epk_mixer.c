@@ -34,31 +34,51 @@ static int32_t dot(const int32_t *weights, const int32_t *inputs, int count) {
     return epk_clamp(epk_shift_right_64(sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
 }
 
-#define RATE_LOWEST 1
-#define RATE_FIRST 32
+#define RATE_FIRST 80
 #define WEIGHT_MAX (1 << 22)
 
 /* The set's rate falls from 33 to 1 with its use. */
 static void learn(epk_mixer *mixer, int set, const int32_t *inputs, int count, int32_t error) {
     int32_t *weights = mixer->weights + set * EPK_INPUTS_MAX;
     uint32_t uses = mixer->uses[set];
-    int32_t scaled = error * (int32_t)(RATE_LOWEST + RATE_FIRST * 16 / (16 + (uses >> 6)));
+    int32_t scaled = error * (mixer->rate_lowest + RATE_FIRST * 16 / (16 + (int32_t)(uses >> 6)));
     int i;
     if (uses < 65535) mixer->uses[set] = (uint16_t)(uses + 1);
     for (i = 0; i < count; i++) {
-        int64_t change = epk_shift_right_64((int64_t)inputs[i] * scaled + (1 << 17), 18);
+        int64_t change = epk_shift_right_64((int64_t)inputs[i] * scaled + (1 << 19), 20);
         weights[i] = epk_clamp(weights[i] + change, -WEIGHT_MAX, WEIGHT_MAX);
+    }
+}
+
+/* The counter that tells what the state of input `i`'s counter has meant so far. */
+static uint32_t *meaning(const epk_mixer *mixer, int i, uint32_t counter) {
+    uint32_t seen = counter & 1023u, step = seen < 4 ? seen : (uint32_t)epk_log4(seen) / 2;
+    uint32_t p = (uint32_t)(mixer->tables->stretch[counter >> 20] + EPK_STRETCH_MAX) * 64 / (2 * EPK_STRETCH_MAX + 1);
+    return mixer->maps + i * EPK_MAP + (step < 15 ? step : 15) * 64 + p;
+}
+
+void epk_mixer_start_maps(epk_mixer *mixer, int inputs) {
+    int i;
+    for (i = 0; i < inputs * EPK_MAP; i++) {
+        int at = (i % 64 * 2 + 1) * (2 * EPK_STRETCH_MAX + 1) / 128; /* the middle of its probabilities */
+        mixer->maps[i] = EPK_COUNTER(mixer->tables->squash[at], 20);
     }
 }
 
 int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit) {
     const epk_tables *tables = mixer->tables;
     int32_t inputs[EPK_INPUTS_MAX];
+    uint32_t *maps[EPK_INPUTS_MAX];
     int32_t one, other;
     uint32_t p;
     int count = mixer->inputs, i;
     for (i = 0; i < count; i++) {
         uint32_t counter = *mixer->slots[i];
+        if (mixer->maps) {
+            maps[i] = meaning(mixer, i, counter);
+            inputs[i] = tables->stretch[*maps[i] >> 20];
+            continue;
+        }
         inputs[i] = epk_shift_right(tables->stretch[counter >> 20] * (int32_t)tables->trust[counter & 1023u], 8);
     }
     inputs[count++] = 256;
@@ -68,6 +88,7 @@ int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit) {
     bit = epk_arith_bit(&mixer->arith, p < 4 ? 4 : p > 65532 ? 65532 : p, bit);
     learn(mixer, first, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + one]);
     learn(mixer, second, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + other]);
+    for (i = 0; mixer->maps && i < mixer->inputs; i++) *maps[i] = epk_counter_next(tables, *maps[i], bit, 1000);
     for (i = 0; i < mixer->inputs; i++)
         *mixer->slots[i] = epk_counter_next(tables, *mixer->slots[i], bit, mixer->limit);
     return bit;

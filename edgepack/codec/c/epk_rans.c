@@ -6,7 +6,7 @@
  */
 #include "epk_internal.h"
 
-#define LEVELS 32          /* distributions */
+#define LEVELS 64 /* of mean magnitudes, in quarter octaves; times shares of nonzeros: 1, 2, 4 or 8 */
 #define TOTAL 65536u
 #define SEEN 16u           /* what one observation adds to a count */
 #define FIRST_PAUSE 16u    /* values until a distribution is first drawn up anew; the pause grows by half each time */
@@ -17,15 +17,21 @@
 enum { FLAG_BASE = 32 };
 
 typedef struct distribution {
-    uint32_t counts[257], start[258];
+    uint32_t counts[129], start[130];
     uint8_t symbol_at[256]; /* the symbol at the start of each 1/256 */
     uint32_t pause, left;
 } distribution;
 
+/* Running means over a row or a column: of nonzero magnitudes (2^-6) and of how many there are (2^-14). */
+typedef struct running {
+    uint16_t size, filled;
+} running;
+
 typedef struct rans {
-    uint32_t symbols, centre, mask, line, mean, density;
+    uint32_t symbols, centre, mask, line, size, filled; /* size, filled: of the whole tensor */
     distribution *levels;
-    uint16_t *columns; /* running mean magnitudes, 2^-6 */
+    uint32_t size_step, shares; /* quarter octaves, and shares of nonzeros, that a distribution serves; 2^… and how many */
+    running *columns;
     uint32_t state[2];
     const uint8_t *in, *end;
 } rans;
@@ -51,37 +57,48 @@ static void draw_up(const rans *m, distribution *d) {
     d->left = d->pause;
 }
 
-/* First guess: zeros as often as in the whole tensor, magnitudes geometric with the level's mean. */
-static void guess(const rans *m, distribution *d, uint32_t mean) {
-    uint32_t half = m->symbols / 2, k, ratio, share;
-    uint32_t nonzero_mean = (uint32_t)((uint64_t)mean * 4096 / m->density);
-    if (nonzero_mean < 288) nonzero_mean = 288;
-    ratio = 65536 - 65536 * 256 / nonzero_mean;
-    share = (uint32_t)((uint64_t)m->density * 512 * (65536 - ratio) >> 16);
-    d->counts[half] = (4096 - m->density) * 1024 / 1024 + 1;
-    for (k = 1; k <= half; k++) {
-        d->counts[half - k] = d->counts[half + k] = share / 1024 + 1;
+/* First guess: zeros as the level has them, magnitudes geometric with the level's mean. */
+static void guess(const rans *m, distribution *d, uint32_t size, uint32_t filled) {
+    uint32_t k, ratio, share;
+    if (size < 72) size = 72;
+    ratio = 65536 - 65536 * 64 / size;
+    share = (uint32_t)((uint64_t)filled * 128 * (65536 - ratio) >> 16);
+    d->counts[0] = (16384 - filled) / 4 + 1;
+    for (k = 1; k < m->symbols; k++) {
+        d->counts[k] = share / 512 + 1;
         share = (uint32_t)((uint64_t)share * ratio >> 16);
     }
     d->pause = FIRST_PAUSE;
     draw_up(m, d);
 }
 
-static uint32_t level_of(const rans *m, uint32_t in_row, uint32_t in_column) {
-    int level = epk_log4(in_row + 1) + epk_log4(in_column + 1) - epk_log4(m->mean / 4 + 1);
-    return (uint32_t)epk_clamp(level - 8, 0, 2 * LEVELS - 1) / 2;
+static distribution *distribution_for(const rans *m, const running *row, const running *column) {
+    uint32_t filled = (uint32_t)row->filled * column->filled / m->filled;
+    int size = epk_log4((uint32_t)row->size + 1) + epk_log4((uint32_t)column->size + 1) - epk_log4(m->size + 1);
+    uint32_t share = filled >= 16384 ? m->shares - 1 : filled * m->shares >> 14;
+    return &m->levels[share * (LEVELS >> m->size_step) + ((uint32_t)epk_clamp(size, 0, LEVELS - 1) >> m->size_step)];
 }
 
-static uint32_t next_symbol(rans *m, distribution *d, int which) {
-    uint32_t state = m->state[which], slot = state & (TOTAL - 1), symbol = d->symbol_at[slot >> 8];
+static uint32_t refilled(rans *m, uint32_t state) {
+    uint32_t low, high;
+    if (state >= TOTAL) return state;
+    low = m->in < m->end ? *m->in++ : 0u;
+    high = m->in < m->end ? *m->in++ : 0u;
+    return state << 16 | high << 8 | low;
+}
+
+/* The next value: its magnitude by the distribution, its sign as it is. */
+static int next_value(rans *m, const distribution *d, int which, uint32_t *size) {
+    uint32_t state = m->state[which], slot = state & (TOTAL - 1), symbol = d->symbol_at[slot >> 8], sign = 0;
     while (d->start[symbol + 1] <= slot) symbol++;
-    state = (d->start[symbol + 1] - d->start[symbol]) * (state >> 16) + slot - d->start[symbol];
-    if (state < TOTAL) {
-        uint32_t low = m->in < m->end ? *m->in++ : 0u, high = m->in < m->end ? *m->in++ : 0u;
-        state = state << 16 | high << 8 | low;
+    state = refilled(m, (d->start[symbol + 1] - d->start[symbol]) * (state >> 16) + slot - d->start[symbol]);
+    if (symbol) {
+        sign = state & 1u;
+        state = refilled(m, state >> 1);
     }
     m->state[which] = state;
-    return symbol;
+    *size = symbol;
+    return sign ? -(int)symbol : (int)symbol;
 }
 
 static void learn(const rans *m, distribution *d, uint32_t symbol) {
@@ -89,49 +106,59 @@ static void learn(const rans *m, distribution *d, uint32_t symbol) {
     if (--d->left == 0) draw_up(m, d);
 }
 
+static running start_of(const rans *m) {
+    running start;
+    start.size = (uint16_t)m->size;
+    start.filled = (uint16_t)m->filled;
+    return start;
+}
+
 static int read_params(rans *m, epk_job *job, size_t *count) {
     epk_reader *reader = &job->params;
     int kind = job->segment->kind;
-    uint32_t level, i;
+    uint32_t level, i, density, grain, levels;
     m->mask = kind == EPK_I4 || kind == EPK_U4 ? 15 : 255;
     *count = job->segment->size_bytes * (m->mask == 15 ? 2 : 1);
-    m->symbols = epk_byte(reader) * 2 + 1;
-    m->density = (epk_byte(reader) & 31u) * 128 + 64;
+    m->symbols = epk_byte(reader) + 1;
+    density = (epk_byte(reader) & 31u) * 512 + 256;
     level = epk_byte(reader) & 63u;
-    m->mean = (4 + (level & 3u)) << (level >> 2) >> 2;
+    grain = epk_byte(reader);
+    m->size_step = (grain & 7u) < 6 ? grain & 7u : 6;
+    m->shares = 1u << (grain >> 3 & 3u);
+    levels = m->shares * (LEVELS >> m->size_step);
+    m->filled = density;
+    m->size = (uint32_t)epk_clamp(((int64_t)(4 + (level & 3u)) << (level >> 2) >> 4) * 16384 / density, 64, 128 * 64);
     m->line = epk_varint(reader);
     m->centre = epk_byte(reader);
     if (m->line == 0 || m->line > *count) m->line = (uint32_t)*count;
-    if (reader->is_short || m->symbols < 3 || m->symbols > 257 || *count >> 32) return EPK_DAMAGED;
-    m->levels = epk_take(&job->arena, LEVELS, sizeof *m->levels);
+    if (reader->is_short || m->symbols < 2 || m->symbols > 129 || *count >> 32) return EPK_DAMAGED;
+    m->levels = epk_take(&job->arena, levels, sizeof *m->levels);
     m->columns = epk_take(&job->arena, m->line, sizeof *m->columns);
     if (!m->levels || !m->columns) return EPK_NO_SPACE;
-    for (i = 0; i < LEVELS; i++) {
-        uint32_t at = i * 2 + 9;
-        guess(m, &m->levels[i], (4 + (at & 3u)) << (at >> 2));
+    for (i = 0; i < levels; i++) {
+        uint32_t per_share = LEVELS >> m->size_step, at = ((i % per_share * 2 + 1) << m->size_step) / 2;
+        uint32_t size = m->size_step == 6 ? m->size : (4 + (at & 3u)) << (at >> 2) >> 2;
+        guess(m, &m->levels[i], size, m->shares == 1 ? m->filled : (i / per_share * 2 + 1) * 8192 / m->shares);
     }
-    for (i = 0; i < m->line; i++) m->columns[i] = (uint16_t)(m->mean / 4);
+    for (i = 0; i < m->line; i++) m->columns[i] = start_of(m);
     return EPK_OK;
 }
 
-/* The running mean after a value: it moves by 2^-rate of the way. */
-static uint32_t moved(uint32_t mean, uint32_t size, int rate) {
-    return mean - (mean >> rate) + ((size << 6) >> rate);
+/* Means move by 2^-rate of the way. */
+static void move(running *mean, uint32_t size, int rate) {
+    mean->filled = (uint16_t)(mean->filled - (mean->filled >> rate) + (size ? 16384u >> rate : 0));
+    if (size) mean->size = (uint16_t)(mean->size - (mean->size >> rate) + ((size << 6) >> rate));
 }
 
-static uint32_t size_of(const rans *m, uint32_t symbol) {
-    uint32_t half = m->symbols / 2;
-    return symbol < half ? half - symbol : symbol - half;
-}
-
-static void put(const rans *m, uint8_t *out, size_t index, uint32_t symbol) {
-    uint32_t code = (symbol - m->symbols / 2 + m->centre) & m->mask;
+static void put(const rans *m, uint8_t *out, size_t index, int value) {
+    uint32_t code = ((uint32_t)value + m->centre) & m->mask;
     if (m->mask == 255) out[index] = (uint8_t)code;
     else out[index >> 1] |= (uint8_t)(code << (index & 1 ? 4 : 0));
 }
 
 static int decode(rans *m, epk_job *job, size_t count) {
-    uint32_t in_row = m->mean / 4, column = 0, rows = 0;
+    running row = start_of(m);
+    uint32_t column = 0, rows = 0;
     int row_rate = 2, column_rate = 2;
     size_t i;
     m->in = job->in;
@@ -142,16 +169,16 @@ static int decode(rans *m, epk_job *job, size_t count) {
     }
     if (m->mask == 15) memset(job->out, 0, job->segment->size_bytes);
     for (i = 0; i < count; i++) {
-        distribution *d = &m->levels[level_of(m, in_row, m->columns[column])];
-        uint32_t symbol = next_symbol(m, d, (int)(i & 1)), size = size_of(m, symbol);
-        learn(m, d, symbol);
-        put(m, job->out, i, symbol);
-        in_row = moved(in_row, size, row_rate);
-        m->columns[column] = (uint16_t)moved(m->columns[column], size, column_rate);
+        distribution *d = distribution_for(m, &row, &m->columns[column]);
+        uint32_t size;
+        put(m, job->out, i, next_value(m, d, (int)(i & 1), &size));
+        learn(m, d, size);
+        move(&row, size, row_rate);
+        move(&m->columns[column], size, column_rate);
         if (row_rate < RATE && column >> row_rate) row_rate++;
         if (++column == m->line) {
             column = 0;
-            in_row = m->mean / 4;
+            row = start_of(m);
             row_rate = 2;
             if (column_rate < RATE && ++rows >> column_rate) column_rate++;
         }
@@ -163,37 +190,48 @@ static int decode(rans *m, epk_job *job, size_t count) {
 #include <stdlib.h>
 
 typedef struct choice {
-    uint16_t start, width;
+    uint16_t start, width, sign; /* sign: 2 for none */
 } choice;
 
-static uint32_t symbol_in(const rans *m, const uint8_t *data, size_t index) {
-    uint32_t code = m->mask == 255 ? data[index] : data[index >> 1] >> (index & 1 ? 4 : 0) & 15u, half = m->symbols / 2;
-    uint32_t value = (code - m->centre) & m->mask; /* 0 … mask: the upper half is negative */
-    return value > m->mask / 2 ? value + half - m->mask - 1 : value + half;
+static int value_in(const rans *m, const uint8_t *data, size_t index) {
+    uint32_t code = m->mask == 255 ? data[index] : data[index >> 1] >> (index & 1 ? 4 : 0) & 15u;
+    uint32_t value = (code - m->centre) & m->mask; /* the upper half is negative */
+    return value > m->mask / 2 ? (int)value - (int)m->mask - 1 : (int)value;
 }
 
 static int choose(rans *m, const uint8_t *data, size_t count, choice *choices) {
-    uint32_t in_row = m->mean / 4, column = 0, rows = 0;
+    running row = start_of(m);
+    uint32_t column = 0, rows = 0;
     int row_rate = 2, column_rate = 2;
     size_t i;
     for (i = 0; i < count; i++) {
-        distribution *d = &m->levels[level_of(m, in_row, m->columns[column])];
-        uint32_t symbol = symbol_in(m, data, i), size = size_of(m, symbol);
-        if (symbol >= m->symbols) return EPK_DAMAGED;
-        choices[i].start = (uint16_t)d->start[symbol];
-        choices[i].width = (uint16_t)(d->start[symbol + 1] - d->start[symbol]);
-        learn(m, d, symbol);
-        in_row = moved(in_row, size, row_rate);
-        m->columns[column] = (uint16_t)moved(m->columns[column], size, column_rate);
+        distribution *d = distribution_for(m, &row, &m->columns[column]);
+        int value = value_in(m, data, i);
+        uint32_t size = (uint32_t)(value < 0 ? -value : value);
+        if (size >= m->symbols) return EPK_DAMAGED;
+        choices[i].start = (uint16_t)d->start[size];
+        choices[i].width = (uint16_t)(d->start[size + 1] - d->start[size]);
+        choices[i].sign = size == 0 ? 2 : value < 0;
+        learn(m, d, size);
+        move(&row, size, row_rate);
+        move(&m->columns[column], size, column_rate);
         if (row_rate < RATE && column >> row_rate) row_rate++;
         if (++column == m->line) {
             column = 0;
-            in_row = m->mean / 4;
+            row = start_of(m);
             row_rate = 2;
             if (column_rate < RATE && ++rows >> column_rate) column_rate++;
         }
     }
     return EPK_OK;
+}
+
+/* The state with room for a symbol of this width. */
+static uint32_t emptied(uint32_t state, uint32_t width, uint8_t **at) {
+    if (state < (uint64_t)width << 16) return state;
+    *--*at = (uint8_t)(state >> 8);
+    *--*at = (uint8_t)state;
+    return state >> 16;
 }
 
 static int write_backwards(rans *m, epk_job *job, const choice *choices, size_t count) {
@@ -203,11 +241,8 @@ static int write_backwards(rans *m, epk_job *job, const choice *choices, size_t 
     for (i = count; i-- > 0;) {
         uint32_t state = m->state[i & 1], width = choices[i].width;
         if (at - job->payload < 16) return EPK_NO_SPACE;
-        if (state >= (uint64_t)width << 16) {
-            *--at = (uint8_t)(state >> 8);
-            *--at = (uint8_t)state;
-            state >>= 16;
-        }
+        if (choices[i].sign < 2) state = emptied(state, 1u << 15, &at) << 1 | choices[i].sign;
+        state = emptied(state, width, &at);
         m->state[i & 1] = (state / width << 16) + state % width + choices[i].start;
     }
     for (i = 2; i-- > 0;) {

@@ -10,13 +10,15 @@
 #define ZERO_CONTEXTS 13
 #define SIGN_CONTEXTS 9
 #define TREE_CONTEXTS 13
-#define SEEN_PRIOR 24 /* how much the first guess of a magnitude's bit is believed */
+#define UPPER_BITS 3   /* of a magnitude, which all contexts predict; */
+#define LOWER_CONTEXTS 5 /* the bits below have little to learn from: so many do */
+#define SEEN_PRIOR 18 /* how much the first guess of a magnitude's bit is believed */
 
 enum { FLAG_TRANSPOSED = 1, FLAG_INNER = 2, FLAG_GROUP = 4, FLAG_PALETTE = 8, FLAG_CENTRE = 16, FLAG_BASE = 32 };
 
 static const uint32_t ZERO_SIZES[ZERO_CONTEXTS] = {1, 64, 64, 64, 256, 64, 1024, 2048, 64, 64, 256, 1024, 512};
 static const uint32_t SIGN_SIZES[SIGN_CONTEXTS] = {1, 9, 9, 81, 27, 96, 27, 9, 27};
-static const uint32_t TREE_SIZES[TREE_CONTEXTS] = {1, 64, 64, 64, 64, 64, 1024, 1024, 256, 64, 512, 64, 64};
+static const uint32_t TREE_SIZES[TREE_CONTEXTS] = {1, 64, 64, 64, 64, 64, 64, 1024, 1024, 256, 64, 512, 64};
 
 /* What is known of a column: of its values so far. */
 typedef struct column {
@@ -46,6 +48,7 @@ typedef struct around {
     uint32_t mean, row_mean, column_mean;                 /* of nonzero magnitudes, 2^-8 */
     uint32_t near, near2, all;                            /* mean magnitudes around, and expected, 2^-8 */
     uint32_t place, has_largest, smallest, base, base_sign, kernel;
+    uint32_t base_level; /* of the mean magnitude of the base's line */
 } around;
 
 static uint32_t code_at(const model *m, const uint8_t *data, size_t index) {
@@ -162,8 +165,8 @@ static int make_tables(model *m, epk_job *job) {
         if (!(m->tree[k] = epk_take(&job->arena, (size_t)TREE_SIZES[k] * size, 4))) return EPK_NO_SPACE;
         for (i = 0; i < TREE_SIZES[k]; i++) {
             uint32_t mean = nonzero_mean;
-            if (k >= 1 && k <= 5) mean = mean_of_level(i);
-            if (k == 6 || k == 10) mean = mean_of_level(i % 32 * 2);
+            if ((k >= 1 && k <= 3) || k == 5 || k == 6) mean = mean_of_level(i);
+            if (k == 7 || k == 11) mean = mean_of_level(i % 32 * 2);
             guess_tree(m, m->tree[k] + i * size, mean);
         }
     }
@@ -205,9 +208,10 @@ static void zero_contexts(const model *m, const around *a, uint32_t *at) {
     at[7] = a->kernel * 64 + density_level(a->column_density);
     at[8] = near2;
     at[9] = (uint32_t)epk_log4(a->all);
-    at[10] = at_most(a->place, 127) | a->has_largest << 7;
+    at[10] = m->base ? a->base_level * 4 + (a->left != 0) + (a->up != 0)
+                     : at_most(a->place, 127) | a->has_largest << 7;
     at[11] = (level / 4 * 16 + at_most(magnitude(a->left), 3) * 4 + at_most(magnitude(a->up), 3)) * 4 + inner2;
-    at[12] = m->base ? at_most(a->base, 127) * 4 + (a->left != 0) * 2 + (a->up != 0)
+    at[12] = m->base ? at_most(a->base, 127) * 4 + (uint32_t)(a->left != 0) * 2 + (a->up != 0)
                      : (uint32_t)epk_log4(a->smallest * 256) * 8 + (around6 & 7u);
 }
 
@@ -230,14 +234,14 @@ static void tree_contexts(const model *m, const around *a, uint32_t *at) {
     at[1] = (uint32_t)epk_log4(a->row_mean);
     at[2] = (uint32_t)epk_log4(a->column_mean);
     at[3] = level;
-    at[4] = near;
-    at[5] = (uint32_t)epk_log4(a->near2 + 16);
-    at[6] = near / 2 * 32 + level / 2;
-    at[7] = a->kernel * 32 + at[2] / 2;
-    at[8] = size_level(a->left) * 16 + size_level(a->up);
-    at[9] = a->has_largest * 32 + at_most(a->place, 31);
-    at[10] = size_level(a->in) * 32 + level / 2;
-    at[11] = at_most(a->smallest, 63);
+    at[4] = at_most(a->smallest, 63);
+    at[5] = near;
+    at[6] = (uint32_t)epk_log4(a->near2 + 16);
+    at[7] = near / 2 * 32 + level / 2;
+    at[8] = a->kernel * 32 + at[2] / 2;
+    at[9] = size_level(a->left) * 16 + size_level(a->up);
+    at[10] = m->base ? a->base_level : a->has_largest * 32 + at_most(a->place, 31);
+    at[11] = size_level(a->in) * 32 + level / 2;
     at[12] = m->base ? at_most(a->base, 63) : (uint32_t)epk_log4(a->all);
 }
 
@@ -269,7 +273,7 @@ static uint32_t code_magnitude(model *m, const around *a, int level_set, uint32_
     for (bit_at = (int)m->bits - 1; bit_at >= 0; bit_at--) {
         uint32_t *slots[TREE_CONTEXTS];
         for (i = 0; i < TREE_CONTEXTS; i++) slots[i] = m->tree[i] + node;
-        use(m, slots, at, TREE_CONTEXTS, 3);
+        use(m, slots, at, (int)m->bits - bit_at > UPPER_BITS ? LOWER_CONTEXTS : TREE_CONTEXTS, 3);
         node = node * 2 + (uint32_t)code_bit(m, SET_NODES + (node < 32 ? (int)node : 32 + bit_at),
                                              SET_LEVELS + (2 + bit_at) * 16 + level_set,
                                              (int)((known - 1) >> bit_at & 1u));
@@ -318,6 +322,18 @@ static void look_at_lines(const model *m, const row *line, const column *col, ar
     a->all = at_most(a->all, 65535);
 }
 
+static int base_value(const model *m, size_t index) {
+    int code = (int)code_at(m, m->base, index), size = (int)m->mask + 1;
+    return code >= size / 2 ? code - size : code;
+}
+
+static uint32_t base_level(const model *m, uint32_t r) {
+    uint64_t sum = 0;
+    uint32_t c;
+    for (c = 0; c < m->line && index_of(m, r, c) < m->count; c++) sum += magnitude(base_value(m, index_of(m, r, c)));
+    return c ? (uint32_t)epk_log4((uint32_t)(sum * 256 / c)) : 0;
+}
+
 static void look_at_neighbours(const model *m, uint32_t r, uint32_t c, size_t index, around *a) {
     size_t up = m->flags & FLAG_TRANSPOSED ? 1 : m->line, left = m->flags & FLAG_TRANSPOSED ? m->stride : 1;
     a->up_left = r > 0 && c > 0 ? a->up : 0;
@@ -330,14 +346,8 @@ static void look_at_neighbours(const model *m, uint32_t r, uint32_t c, size_t in
     a->near = (2 * magnitude(a->left) + magnitude(a->left2) + 2 * magnitude(a->up) + magnitude(a->up2)) * 43;
     a->near2 = (magnitude(a->left) + magnitude(a->up) + magnitude(a->in) + magnitude(a->up_left) +
                 magnitude(a->up_right)) * 51;
-    a->base = 0;
-    a->base_sign = 1;
-    if (m->base) {
-        uint32_t code = code_at(m, m->base, index), half = m->mask / 2 + 1;
-        int value = code >= half ? (int)code - (int)m->mask - 1 : (int)code;
-        a->base = magnitude(value);
-        a->base_sign = sign_of(value);
-    }
+    a->base = magnitude(m->base ? base_value(m, index) : 0);
+    a->base_sign = sign_of(m->base ? base_value(m, index) : 0);
 }
 
 static void learn_value(model *m, row *line, column *col, around *a, int value) {
@@ -378,6 +388,7 @@ static void code_line(model *m, uint32_t r, int is_encoding) {
     around a;
     uint32_t c, in_group = 0;
     memset(&a, 0, sizeof a);
+    a.base_level = m->base ? base_level(m, r) : 0;
     for (c = 0; c < m->line; c++) {
         size_t index = index_of(m, r, c);
         int value;
@@ -409,7 +420,8 @@ int epk_code_weights(epk_job *job, int is_mixing) {
     m.mixer.weights = epk_take(&job->arena, SETS * EPK_INPUTS_MAX, 4);
     m.mixer.uses = epk_take(&job->arena, SETS, 2);
     m.mixer.tables = tables;
-    m.mixer.limit = is_mixing ? 255 : 127;
+    m.mixer.rate_lowest = 2;
+    m.mixer.limit = is_mixing ? 1000 : 127;
     if (!tables || !m.mixer.weights || !m.mixer.uses) return EPK_NO_SPACE;
     epk_make_tables(tables);
     epk_mixer_start(&m.mixer, SETS, 65536 * 12 / 100);

@@ -155,6 +155,7 @@ static int prepare(wide *m, epk_job *job) {
     if (job->params.is_short || job->segment->size_bytes % (size_t)m->width) return EPK_DAMAGED;
     if (flags & FLAG_BASE && !job->base) return EPK_DAMAGED;
     m->mixer.tables = tables;
+    m->mixer.rate_lowest = 2;
     m->mixer.limit = 255;
     m->mixer.weights = epk_take(&job->arena, SETS * EPK_INPUTS_MAX, 4);
     m->mixer.uses = epk_take(&job->arena, SETS, 2);
