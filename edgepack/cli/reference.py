@@ -12,6 +12,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from edgepack.bundle.manifest import manifest_schema
 from edgepack.cli.schemas import recipe_schema, shipped_methods
 from edgepack.cli.starter import toml_value
 from edgepack.methods import METHODS
@@ -130,7 +131,8 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """Every generated file of docs/ with its content."""
-    return {"recipe.md": recipe_page(), "recipe.schema.json": recipe_schema_text()}
+    manifest = json.dumps(manifest_schema(), indent=2) + "\n"
+    return {"recipe.md": recipe_page(), "recipe.schema.json": recipe_schema_text(), "manifest.schema.json": manifest}
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -172,3 +172,14 @@ def test_the_schema_describes_every_field_and_is_json() -> None:
     for part in (schema, *schema["$defs"].values()):
         for name, field in part.get("properties", {}).items():
             assert "description" in field or "$ref" in field, f"{part['title']}.{name}"
+
+
+def test_the_schema_takes_what_the_reader_takes_and_refuses_an_unknown_key() -> None:
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(manifest_schema())
+    written = json.loads(Manifest.model_validate(content()).to_bytes())
+
+    assert list(validator.iter_errors(written)) == []
+    assert [error.validator for error in validator.iter_errors({**written, "surprise": 1})] == ["additionalProperties"]
+    assert next(validator.iter_errors({**written, "variants": []})).validator == "minItems"

@@ -46,7 +46,7 @@ def whole(example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["recipe.md", "recipe.schema.json"])
+@pytest.mark.parametrize("name", ["recipe.md", "recipe.schema.json", "manifest.schema.json"])
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == pages()[name], "run: python -m edgepack.cli.reference"
 
