@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from edgepack.cli.options import FOLDER, bundle_argument
+from edgepack.cli.options import FOLDER, bundle_argument, require_signed_option, trust_option
 
 
 def complete_layout(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -34,13 +34,24 @@ def complete_layout(_ctx: click.Context, _parameter: click.Parameter, incomplete
 @click.option(
     "--plain-http", is_flag=True, help="The registry has no HTTPS. (One on this machine is never asked for it.)"
 )
+@require_signed_option
+@trust_option
 def export(
-    *, bundle: Path, layout: str, variant: str | None, output: Path | None, push: str | None, plain_http: bool
+    *,
+    bundle: Path,
+    layout: str,
+    variant: str | None,
+    output: Path | None,
+    push: str | None,
+    plain_http: bool,
+    require_signed: bool,
+    trust_file: Path | None,
 ) -> None:
     """Lay a bundle's files out as another tool expects them.
 
     LAYOUT is folder (the files as they are, with SHA256SUMS), ovms (a repository of OpenVINO Model Server) or oci (an OCI
-    image layout with ModelPack's media types, for any registry). 'edgepack pull' makes the artifact a bundle again.
+    image layout with ModelPack's media types, for any registry). 'edgepack pull' makes the artifact a bundle again. A bundle that the
+    trust file refuses is not laid out (exit code 13).
 
     \b
     Examples:
@@ -56,11 +67,14 @@ def export(
     from edgepack.layouts.make import export_bundle
     from edgepack.layouts.reference import parse_reference
     from edgepack.layouts.registry import push as push_to
+    from edgepack.signing import check_trust, load_trust
 
     if push is not None and layout != "oci":
         raise UsageError("--push: registries take artifacts only; give --as oci, too")
     reference = parse_reference(push) if push is not None else None
     opened = read_bundle(bundle)
+    for line in check_trust(opened, trust=load_trust(trust_file, require_signed=require_signed)).warnings:
+        click.secho(f"! {line}", fg="yellow", err=True)
     name = f"{opened.manifest.name}-{opened.manifest.version}-{layout}"
     with tempfile.TemporaryDirectory(prefix="edgepack-export-") as scratch:
         folder = output or (Path(scratch) / name if reference else Path(name))

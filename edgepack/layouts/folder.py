@@ -19,8 +19,9 @@ def write_folder(bundle: Bundle, variant: Variant | None, folder: Path) -> None:
     was left out: it stays as it is, because signatures cover it.
     """
     lines = []
+    left_out = _files_of_others(bundle, variant)
     for name in bundle.names:
-        if name in _files_of_others(bundle, variant):
+        if name in left_out:
             continue
         data = bundle.read(name)
         write_atomic(folder / PurePosixPath(name), data)
@@ -29,8 +30,9 @@ def write_folder(bundle: Bundle, variant: Variant | None, folder: Path) -> None:
 
 
 def _files_of_others(bundle: Bundle, variant: Variant | None) -> set[str]:
-    """The files that only other variants name."""
+    """The files that serve other variants only: those that they alone name, and those in folders of their targets' names."""
     if variant is None:
         return set()
-    others = {name for one in bundle.manifest.variants if one.target != variant.target for name in one.files}
-    return others - set(variant.files)
+    others = [one for one in bundle.manifest.variants if one.target != variant.target]
+    named = {name for one in others for name in one.files} - set(variant.files)
+    return named | {name for name in bundle.names if name.startswith(tuple(f"{one.target}/" for one in others))}

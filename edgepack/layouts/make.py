@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from edgepack.bundle import Bundle, read_bundle
@@ -35,10 +36,12 @@ def export_bundle(bundle: Bundle, layout: str, folder: Path, *, target: str | No
     return folder
 
 
-def pull_bundle(source: str, output: Path | None, *, plain_http: bool = False) -> Bundle:
+def pull_bundle(
+    source: str, output: Path | None, *, plain_http: bool = False, accept: Callable[[Bundle], None] | None = None
+) -> Bundle:
     """The bundle in an artifact: `oci://…`, or an OCI layout folder. `output` must be new; None: named as a build names it, here.
 
-    Raises UsageError for a source or an output that is not possible, BundleError for wrong bytes, EnvironmentProblem for a
+    `accept` is asked about the verified bundle before it gets its name; what it raises refuses it. Raises UsageError for a source or an output that is not possible, BundleError for wrong bytes, EnvironmentProblem for a
     registry that fails.
     """
     if output is not None:
@@ -50,6 +53,8 @@ def pull_bundle(source: str, output: Path | None, *, plain_http: bool = False) -
             pulled = _pulled(source, Path(scratch), plain_http=plain_http)
             made = Path(scratch) / "pulled.edgepack"
             bundle = _laid_out(pulled, made, source)
+            if accept is not None:
+                accept(bundle)
             final = output or Path(bundle.manifest.file_name)
             _must_be_new(final)
             os.replace(made, final)

@@ -7,6 +7,7 @@ image-spec 1.1 (image-layout.md, manifest.md). Every file of the bundle is a lay
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 FILE_PATH = "org.cncf.model.filepath"
 FILE_METADATA = "org.cncf.model.file.metadata+json"
 TITLE = "org.opencontainers.image.title"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _FIRST_DAY = "1980-01-01T00:00:00Z"  # of ZIP, as in the bundle: no file says when it was made
 _REGULAR_FILE = ord("0")  # tar's type flag
 _FILE_MODE = 0o644
@@ -125,9 +127,14 @@ def _annotations(manifest: Manifest) -> dict[str, str]:
 
 
 def layout_manifest(folder: Path) -> tuple[str, bytes]:
-    """Digest and bytes of the one manifest in an OCI layout folder. Raises UnsupportedError for another number of them."""
+    """Digest and bytes of the one manifest in an OCI layout folder.
+
+    Raises UnsupportedError for another number of them; ValueError, KeyError, TypeError or OSError for a folder that is damaged.
+    """
     manifests = json.loads((folder / "index.json").read_bytes())["manifests"]
     if len(manifests) != 1:
         raise UnsupportedError(f"{folder}: holds {len(manifests)} artifacts; one is needed")
-    digest: str = manifests[0]["digest"]
+    digest = str(manifests[0]["digest"])
+    if not _DIGEST.match(digest):
+        raise ValueError(f"{digest[:80]!r} is no SHA-256")
     return digest, (folder / "blobs" / digest.replace(":", "/")).read_bytes()

@@ -20,6 +20,8 @@ from edgepack.layouts.reference import Reference
 
 _ALIVE_TIMEOUT_S = 15.0
 _MANIFEST_BYTES_MAX = 4 << 20  # what the distribution spec asks registries to take
+_LAYERS_MAX = 4096
+_FILES_BYTES_MAX = 4 << 30  # no bundle is larger, so no more is fetched
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -79,7 +81,12 @@ def files_in_layout(folder: Path) -> Pulled:
     if not (folder / "oci-layout").is_file():
         raise UsageError(f"{folder}: no OCI layout (it has no file 'oci-layout')")
     where = str(folder)
-    digest, data = layout_manifest(folder)
+    try:
+        digest, data = layout_manifest(folder)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise BundleError(
+            f"{where}: its index.json names no artifact that is there ({type(exc).__name__}: {exc})"
+        ) from exc
     if f"sha256:{sha256_bytes(data)}" != digest:
         raise BundleError(f"{where}: the manifest has not the digest {digest}; copy the artifact again")
     files = {}
@@ -98,16 +105,28 @@ def _read_manifest(reference: Reference | str, data: bytes) -> tuple[str, list[d
         raise BundleError(f"{reference}: the registry gave another manifest, {digest}; don't use it")
     try:
         if len(data) > _MANIFEST_BYTES_MAX:
-            raise ValueError(f"{len(data)} bytes")
+            raise ValueError(f"a manifest of {len(data)} bytes")
         content = json.loads(data)
-        layers = content["layers"]
-        names = [layer["annotations"][FILE_PATH] for layer in layers]
-        whole = all(_DIGEST.match(layer["digest"]) and layer["size"] >= 0 for layer in layers)
-    except (ValueError, KeyError, TypeError) as exc:
-        raise BundleError(f"{reference}: not an artifact that edgepack pushed ({exc!r})") from exc
-    if content.get("artifactType") != ARTIFACT_TYPE or not whole or len(set(names)) != len(names):
-        raise BundleError(f"{reference}: not a model artifact ({ARTIFACT_TYPE}), or a damaged one")
+        if content["artifactType"] != ARTIFACT_TYPE:
+            raise ValueError(f"its type is {content['artifactType']!r}")
+        layers: list[dict[str, Any]] = content["layers"]
+        _check_layers(layers)
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        what = f"{type(exc).__name__}: {exc}"[:200]
+        raise BundleError(f"{reference}: not a model artifact as edgepack writes it ({what})") from exc
     return digest, layers
+
+
+def _check_layers(layers: list[dict[str, Any]]) -> None:
+    """Raise ValueError, KeyError or TypeError unless each layer has a name of its own, a digest and a size, and all fit into a bundle."""
+    names = [layer["annotations"][FILE_PATH] for layer in layers]
+    sizes = [layer["size"] for layer in layers]
+    if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > _FILES_BYTES_MAX:
+        raise ValueError("sizes that no bundle has")
+    if len(layers) > _LAYERS_MAX or len(set(names)) != len(names):
+        raise ValueError("too many layers, or two of one name")
+    if not all(_DIGEST.match(layer["digest"]) for layer in layers):
+        raise ValueError("a digest that is no SHA-256")
 
 
 def _save(pieces: Iterator[bytes], file: Path, layer: dict[str, Any], reference: Reference) -> None:
@@ -123,7 +142,7 @@ def _save(pieces: Iterator[bytes], file: Path, layer: dict[str, Any], reference:
 
 
 def _check(file: Path, layer: dict[str, Any], where: str) -> None:
-    if file.stat().st_size != layer["size"] or f"sha256:{sha256_file(file)}" != layer["digest"]:
+    if not file.is_file() or file.stat().st_size != layer["size"] or f"sha256:{sha256_file(file)}" != layer["digest"]:
         raise BundleError(
             f"{where}: '{layer['annotations'][FILE_PATH]}' has not the digest {layer['digest']}; get it again"
         )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bundle.small_bundle import content, files
+from click.testing import CliRunner
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.manifest import Manifest
+from edgepack.cli import app
 from edgepack.core.digest import sha256_bytes
 from edgepack.core.errors import BundleError, UnsupportedError, UsageError
 from edgepack.layouts import LAYOUTS
@@ -160,3 +164,64 @@ def test_openvino_opens_the_model_from_the_repository(tmp_path: Path) -> None:
 
     opened = openvino.Core().compile_model(folder / "digits" / "1" / "model.xml", "CPU")
     assert opened([np.array([[-1, 2, -3, 4]], np.float32)])[0].tolist() == [[0.0, 2.0, 0.0, 4.0]]
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """An artifact whose manifest was changed, with digests that fit again."""
+    index = json.loads((folder / "index.json").read_bytes())
+    blobs = folder / "blobs" / "sha256"
+    manifest = json.loads((blobs / index["manifests"][0]["digest"].removeprefix("sha256:")).read_bytes())
+    change(manifest)
+    data = json.dumps(manifest).encode()
+    index["manifests"][0]["digest"] = f"sha256:{sha256_bytes(data)}"
+    (blobs / sha256_bytes(data)).write_bytes(data)
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("artifactType"), "not a model artifact"),
+        (lambda m: m.update(layers=None), "not a model artifact"),
+        (lambda m: m["layers"].append(m["layers"][0]), "two of one name"),
+        (lambda m: m["layers"][0].update(size=-1), "sizes that no bundle has"),
+        (lambda m: m["layers"][0].update(size=1 << 40), "sizes that no bundle has"),
+        (lambda m: m["layers"][0].update(size=True), "sizes that no bundle has"),
+        (lambda m: m["layers"][0].update(digest="sha256:../../../secret"), "no SHA-256"),
+        (lambda m: m["layers"][0]["annotations"].clear(), "KeyError"),
+        (lambda m: m["layers"][0]["annotations"].update({"org.cncf.model.filepath": ["a"]}), "TypeError"),
+        (lambda m: m["layers"][0]["annotations"].update({"org.cncf.model.filepath": "../up"}), "make no bundle"),
+        (lambda m: m["layers"][0]["annotations"].update({"org.cncf.model.filepath": "/etc/x"}), "make no bundle"),
+        (lambda m: m["layers"].pop(), "make no bundle"),
+        (lambda m: m["layers"][0].update(digest="sha256:" + "0" * 64), "has not the digest"),
+    ],
+)
+def test_a_hostile_artifact_is_refused(change: Any, message: str, small: Bundle, tmp_path: Path) -> None:
+    folder = rewritten(export_bundle(small, "oci", tmp_path / "artifact"), change)
+
+    with pytest.raises(BundleError, match=message):
+        pull_bundle(str(folder), tmp_path / "out" / "again.edgepack")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"manifests": [{"digest": "sha256:../../x"}]}', '{"manifests": [{}]}'])
+def test_a_damaged_index_is_refused(text: str, small: Bundle, tmp_path: Path) -> None:
+    folder = export_bundle(small, "oci", tmp_path / "artifact")
+    (folder / "index.json").write_text(text, encoding="utf-8")
+
+    with pytest.raises(BundleError, match=r"its index\.json names no artifact"):
+        pull_bundle(str(folder), tmp_path / "again.edgepack")
+
+
+def test_an_unsigned_bundle_is_neither_exported_nor_pulled_where_that_is_asked(small: Bundle, tmp_path: Path) -> None:
+    folder = export_bundle(small, "oci", tmp_path / "artifact")
+    out = tmp_path / "out"
+
+    exported = CliRunner().invoke(
+        app, ["export", str(small.path), "--as", "folder", "-o", str(out), "--require-signed"]
+    )
+    pulled = CliRunner().invoke(app, ["pull", str(folder), "-o", str(out / "b.edgepack"), "--require-signed"])
+
+    assert (exported.exit_code, pulled.exit_code) == (13, 13), exported.output + pulled.output
+    assert not list(out.rglob("*"))
