@@ -165,7 +165,9 @@ class CompressStep(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str = Field(description="`prune_magnitude`, `sort_channels` or `quantize`.")
+    method: str = Field(
+        description="`prune_channels`, `prune_entropy`, `prune_magnitude`, `sort_channels` or `quantize`."
+    )
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})

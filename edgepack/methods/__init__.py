@@ -9,6 +9,7 @@ METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "prune_entropy": "edgepack.methods.prune_entropy:PruneEntropy",
+        "prune_channels": "edgepack.methods.prune_channels:PruneChannels",
         "prune_magnitude": "edgepack.methods.prune_magnitude:PruneMagnitude",
         "sort_channels": "edgepack.methods.sort_channels:SortChannels",
         "quantize": "edgepack.methods.quantize:Quantize",

@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgepack.core.types import Samples
-    from edgepack.network.channels import ChannelGroup
-    from edgepack.network.channels.groups import Places
+    from edgepack.network.channels.groups import ChannelGroup, Places
     from edgepack.network.model import Model
 
 KIND = "sort"
 _CHECKED_SAMPLES = 4
-# Sums in another order differ in float32's last bits; a wrong permutation differs by as much as the outputs themselves.
-_TOLERANCE = 1e-4
 
 
 class SortChannels(Section):
@@ -45,7 +42,7 @@ class SortChannels(Section):
 
     def apply(self, model: Model, context: Context) -> Model:
         """The model with its channels in order. Raises RecipeError for an ignored layer that doesn't exist."""
-        from edgepack.network.channels import named_layers
+        from edgepack.network.channels.groups import named_layers
 
         named_layers(model.network, self.ignore, where="compress.sort_channels.ignore")
         context.progress.start("Sorting channels")
@@ -54,7 +51,7 @@ class SortChannels(Section):
         for group in work.groups:
             if given is not None and group.name not in given:
                 work.leave(group, "the base leaves it in place")
-            elif group.obstacle or set(group.layers) & set(self.ignore):
+            elif group.obstacle or set(group.makers) & set(self.ignore):
                 work.leave(group, group.obstacle or "the recipe says so")
             else:
                 order = work.order_of(group) if given is None else _checked(given[group.name], group)
@@ -72,7 +69,8 @@ class _Sorting:
     """A model whose groups are moved one by one, each checked on samples: what changes an output is undone and named."""
 
     def __init__(self, model: Model, samples: Samples) -> None:
-        from edgepack.network.channels import channel_groups, masks_of
+        from edgepack.network.channels.groups import channel_groups
+        from edgepack.network.channels.state import masks_of
         from edgepack.network.model import as_tensors
 
         self.model = model
@@ -96,17 +94,12 @@ class _Sorting:
         return chained(self._masked(self.state, self.masks), group)
 
     def move(self, group: ChannelGroup, order: Places) -> None:
-        import torch
-
-        from edgepack.network.channels import moved
+        from edgepack.network.channels.narrowing import alike
+        from edgepack.network.channels.state import moved
 
         state, masks = moved(self.state, group, order), _moved_masks(self.masks, group, order)
         found = self._outputs(state, masks)
-        same = all(
-            torch.allclose(ours, theirs, rtol=0, atol=_TOLERANCE * max(1e-6, float(theirs.abs().max())))
-            for ours, theirs in zip(found, self.wanted, strict=True)
-        )
-        if same:
+        if alike(found, self.wanted):
             self.state, self.masks, self.orders[group.name] = state, masks, order.tolist()
         else:
             self.leave(group, "its channels are not interchangeable: moving them changes the outputs")
@@ -114,7 +107,7 @@ class _Sorting:
     def result(self) -> Model:
         from dataclasses import replace
 
-        from edgepack.network.channels import masks_of
+        from edgepack.network.channels.state import masks_of
 
         self.model.network.load_state_dict(self.state, strict=False)
         for name, mask in masks_of(self.model.network).items():
@@ -125,13 +118,9 @@ class _Sorting:
         )
 
     def _outputs(self, state: dict[str, torch.Tensor], masks: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        import torch
+        from edgepack.network.channels.narrowing import outputs_of
 
-        from edgepack.network.model import flat_outputs
-
-        self.plain.load_state_dict(self._masked(state, masks))
-        with torch.no_grad():
-            return flat_outputs(self.plain(*self.inputs))
+        return outputs_of(self.plain, self._masked(state, masks), self.inputs)
 
     @staticmethod
     def _masked(state: dict[str, torch.Tensor], masks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -142,7 +131,7 @@ def _moved_masks(masks: dict[str, Any], group: ChannelGroup, order: Any) -> dict
     """The masks of parameters, moved as their parameters are."""
     from dataclasses import replace
 
-    from edgepack.network.channels import moved
+    from edgepack.network.channels.state import moved
 
     part = replace(group, slices=tuple(one for one in group.slices if one.tensor in masks))
     return moved(masks, part, order)

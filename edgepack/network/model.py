@@ -17,6 +17,7 @@ from torch import nn
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Grid, Samples, Silent, TensorSpec
+from edgepack.network.channels.sizes import with_shapes
 from edgepack.network.nncf_extension import ensure_extension
 
 _STATE, _FACTS = "state.safetensors", "model.json"
@@ -29,7 +30,8 @@ class Model:
     `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
     after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
     model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
-    done to its channels: see `network.channels`. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
+    done to its channels (see `network.channels`), and `shapes` are the tensors' shapes, by name in the state dict, that this made others than the
+    architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -41,6 +43,7 @@ class Model:
     pinned: Grid | None = None
     edits: tuple[dict[str, Any], ...] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
 
     def example(self, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -120,6 +123,7 @@ def save_model(model: Model, folder: Path) -> None:
             "pinned": None if model.pinned is None else model.pinned.as_dict(),
             "edits": list(model.edits),
             "levels": dict(model.levels),
+            "shapes": {name: list(shape) for name, shape in model.shapes.items()},
             "lineage": list(model.lineage),
         },
     )
@@ -130,6 +134,8 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
     from nncf.torch import load_from_config
 
     facts = json.loads((folder / _FACTS).read_text())
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    build = with_shapes(build, shapes)
     network = build().eval()
     if facts["hooks"] is not None:
         ensure_extension(Silent())
@@ -144,6 +150,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
         edits=tuple(facts["edits"]),
         levels=facts["levels"],
+        shapes=shapes,
         lineage=tuple(facts["lineage"]),
     )
     freeze(model)

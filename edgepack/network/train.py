@@ -24,6 +24,7 @@ from torch.nn import functional
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Samples, SampleSource
+from edgepack.network.channels.norms import batch_norms
 from edgepack.network.grid import keep_zero_exact
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
 from edgepack.network.training import Augmentation, Training
@@ -59,7 +60,8 @@ class Trainer:
     """Trains `model.network` in place towards `teacher` (the float network) on `samples`.
 
     `before_step(step, total)` runs before each step (a pruning schedule lives there); a checkpoint can be the best one after the share
-    `best_after` of the steps. `checkpoint` is a file that is written at least every 20 s and at each epoch's end, and read at the start.
+    `best_after` of the steps. `learns_norms`: batch norms work with each batch's own statistics and follow them, instead of keeping those that they
+    have. `checkpoint` is a file that is written at least every 20 s and at each epoch's end, and read at the start.
     """
 
     def __init__(
@@ -74,11 +76,13 @@ class Trainer:
         seed: int,
         before_step: Callable[[int, int], None] | None = None,
         best_after: float = 0.0,
+        learns_norms: bool = False,
     ) -> None:
         self.model, self.teacher, self.options = model, teacher.eval(), options
         self.checkpoint, self.key, self.seed = checkpoint, key, seed
         self.before_step = before_step
         self.is_hooked = is_hooked(model.network)
+        self.norms = batch_norms(model.network) if learns_norms else []
         if options.loss == "labels" and samples.labels is None:
             raise DataError(
                 'loss = "labels" needs labelled training samples; give the provider labels, or use loss = "distill"'
@@ -88,7 +92,7 @@ class Trainer:
         # Positions, not copies: the training samples are the largest thing in memory.
         self.samples, self.held_out, self.trained_on = samples, np.sort(order[:held]), np.sort(order[held:])
         self.steps_per_epoch = max(1, math.ceil(len(self.trained_on) / options.batch_size))
-        self.total_steps = options.steps or self.steps_per_epoch * (options.epochs or 1)
+        self.total_steps = total_steps(options, len(samples))
         self.best_from_step = math.ceil(self.total_steps * best_after)
         for parameter in self.teacher.parameters():
             parameter.requires_grad = False
@@ -138,7 +142,11 @@ class Trainer:
             as_tensors(self.model, batch), self.options.augment, np.random.default_rng([self.seed, 11, step])
         )
         optimizer.zero_grad(set_to_none=True)
+        for norm in self.norms:
+            norm.train()
         loss = self._loss(inputs, batch)
+        for norm in self.norms:
+            norm.eval()
         if not torch.isfinite(loss):
             raise StageError(
                 f"training: the loss became {loss.item()} at step {step}; lower learning_rate (now {self.options.learning_rate})"
@@ -213,6 +221,12 @@ class Trainer:
         self.model.network.load_state_dict(network)
         optimizer.load_state_dict(optimized)
         return state
+
+
+def total_steps(options: Training, samples: int) -> int:
+    """How many optimizer steps a training on so many samples takes."""
+    trained_on = samples - int(samples * options.holdout)
+    return options.steps or max(1, math.ceil(trained_on / options.batch_size)) * (options.epochs or 1)
 
 
 def _make_optimizer(options: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

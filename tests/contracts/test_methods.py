@@ -12,7 +12,7 @@ from small_project import Project
 from edgepack.core.errors import RecipeError
 from edgepack.core.section import validate
 from edgepack.methods import METHODS
-from edgepack.pipeline import build
+from edgepack.pipeline import build, build_all
 from edgepack.plan import make_plan
 
 # The shortest sensible use of each method. A new method needs a line here: options without a default, little training.
@@ -21,6 +21,9 @@ SHORT: dict[str, list[str]] = {
         'sparsity = 0.3\nlevels = 15\nlevels_per = "channel"\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 1e-3'
     ],
     "prune_magnitude": ["sparsity = 0.3\n[compress.train]\nsteps = 4\nbatch_size = 8"],
+    "prune_channels": [
+        "sparsity = 0.1\nrounds = 2\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"
+    ],
     "sort_channels": [""],
     "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],
 }
@@ -82,6 +85,25 @@ def test_a_model_after_a_method_exports_faithfully(
     assert checks["mean_steps"].value <= 0.75
     (compression,) = bundle.variant().lineage["compression"]  # type: ignore[misc, union-attr]
     assert compression["method"] == name  # type: ignore[index, call-overload]
+
+
+@pytest.mark.slow
+@each_use
+def test_a_model_after_a_method_is_the_same_on_all_runtimes(
+    name: str, options: str, tiny_project: Callable[..., Project]
+) -> None:
+    after = "" if name == "quantize" else steps("quantize", 'mode = "ptq"')
+
+    made = build_all(
+        tiny_project(steps(name, options) + after).folder,
+        targets=["arm64", "intel", "x86_64"],
+        allow_failed_checks=True,
+    )
+
+    assert {row.runtime for row in made.parity.rows} >= {"litert", "openvino", "onnxruntime"}
+    assert made.parity.checks and all(check.passed for check in made.parity.checks)
+    for bundle in made.bundles:
+        assert all(check.passed for check in bundle.variant().checks if check.kind == "fidelity")
 
 
 @each_use

@@ -13,12 +13,13 @@ import torch
 from small_project import PRUNE_AND_QAT, PTQ, Project, seeded_network
 from torch import nn
 
+from edgepack.bundle.base import Base
 from edgepack.core.errors import RecipeError
-from edgepack.core.types import Samples, Silent, TensorSpec
+from edgepack.core.types import Grid, Samples, Silent, TensorSpec
 from edgepack.methods.protocol import Context
 from edgepack.methods.prune_magnitude import PruneMagnitude
 from edgepack.methods.sort_channels import SortChannels
-from edgepack.network.channels import masks_of
+from edgepack.network.channels.state import masks_of
 from edgepack.network.model import Model, load_model, predict, save_model
 from edgepack.plan import make_plan
 from edgepack.stages.compress import compress
@@ -172,6 +173,7 @@ def update(built_project: Callable[[str], Project], tmp_path: Path) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_an_update_takes_the_order_of_its_base(update: Project) -> None:
     plan = make_plan(update.folder)
     cache = StageCache(plan.work_folder)
@@ -184,6 +186,7 @@ def test_an_update_takes_the_order_of_its_base(update: Project) -> None:
     assert any(order != sorted(order) for order in edit["channels"].values())
 
 
+@pytest.mark.slow
 def test_an_update_must_order_channels_when_its_base_did(update: Project) -> None:
     update.replace(SORT, "")
 
@@ -191,3 +194,18 @@ def test_an_update_must_order_channels_when_its_base_did(update: Project) -> Non
         RecipeError, match=r"its channels were changed by sort_channels, this recipe's are changed by no step"
     ):
         make_plan(update.folder)
+
+
+def test_an_update_keeps_the_order_that_its_base_has(tiny: Model, tmp_path: Path) -> None:
+    edit = {"kind": "sort", "method": "sort_channels", "channels": {"down.0": [*range(15, -1, -1)]}}
+    base = Base(
+        path=tmp_path, sha256="0" * 64, name="tiny", version="1.0.0", target="arm64", targets=("arm64",), constraints={},
+        grid=Grid(activations={}, weights={}), inputs=(), edits=(edit,),
+    )  # fmt: skip
+    before = tiny.network.get_parameter("down.0.weight").detach().clone()
+
+    done = SortChannels().apply(tiny, context(tiny, tmp_path, base=base))
+
+    assert done.edits == (edit,)
+    assert done.lineage[-1]["left_alone"]["block.3"] == "the base leaves it in place"
+    assert torch.equal(done.network.get_parameter("down.0.weight"), before.flip(0))

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from edgepack.core.errors import RecipeError
-from edgepack.network.channels import ChannelGroup, channel_groups, moved, named_layers, without
+from edgepack.network.channels.groups import ChannelGroup, channel_groups, named_layers
+from edgepack.network.channels.state import moved, without
 
 
 class Everything(nn.Module):

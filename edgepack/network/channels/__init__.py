@@ -1,10 +1,5 @@
 """Channels of a network as units: which slices of which weights belong to one, so that it can be moved or removed whole.
 
 `Model.edits` keeps what was done, one dictionary a step: `kind` is "sort" or "prune", `method` the step's name, and `channels` maps each group's first
-layer to the old positions of the channels that are there now, in their new order.
+layer to the old positions of the channels that are there now, in their order.
 """
-
-from edgepack.network.channels.groups import ChannelGroup, Slice, channel_groups, named_layers
-from edgepack.network.channels.state import masks_of, moved, without
-
-__all__ = ["ChannelGroup", "Slice", "channel_groups", "masks_of", "moved", "named_layers", "without"]

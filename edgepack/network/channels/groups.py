@@ -38,12 +38,13 @@ class Slice:
 class ChannelGroup:
     """Channels 0 … `channels` - 1 that move together, named by the first layer that makes them.
 
-    `layers` are all that make or read them. `obstacle` says why they must stay as they are; '' where nothing is known that speaks against it.
+    `layers` are all that make or read them, `makers` those that make them. `obstacle` says why they must stay as they are; '' where nothing is known that speaks against it.
     """
 
     name: str
     channels: int
     layers: tuple[str, ...]
+    makers: tuple[str, ...]
     slices: tuple[Slice, ...]
     obstacle: str
 
@@ -90,12 +91,14 @@ def _group(found: Any, names: dict[Any, str], graph: Any) -> ChannelGroup:
     root = found[0].dep.target.module
     slices: dict[tuple[str, int], Slice] = {}
     layers: list[str] = []
+    makers: list[str] = []
     obstacles: list[str] = []
     for item in found:
         node, module = item.dep.target, item.dep.target.module
         makes = graph.is_out_channel_pruning_fn(item.dep.handler)
         if isinstance(module, nn.Module) and module in names:
             layers.append(names[module])
+            makers += [names[module]] if makes else []
             if makes and not node.outputs:
                 obstacles.append(f"{names[module]} makes an output of the model")
         elif node.type == graph.ops.OPTYPE.OUTPUT:
@@ -112,6 +115,7 @@ def _group(found: Any, names: dict[Any, str], graph: Any) -> ChannelGroup:
         name=names[root],
         channels=len(found[0].idxs),
         layers=tuple(dict.fromkeys(layers)),
+        makers=tuple(dict.fromkeys(makers)),
         slices=tuple(slices.values()),
         obstacle=obstacles[0] if obstacles else "",
     )

@@ -1,0 +1,191 @@
+"""Channel pruning: whole channels go away, so the exported model is smaller and faster, not sparser.
+
+Which channels hang together is torch-pruning's dependency graph (Fang et al. 2023, arXiv:2301.12900). They go in rounds; after each one batch norms are
+measured anew and the network learns from the original what it has lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgepack.core.errors import RecipeError
+from edgepack.core.section import Section
+from edgepack.methods.protocol import Context, Phase
+from edgepack.network.training import Training
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgepack.core.types import SampleSource
+    from edgepack.network.channels.groups import ChannelGroup, Places
+    from edgepack.network.channels.narrowing import Narrowing
+    from edgepack.network.model import Model
+
+KIND = "prune"
+_CHECKED_SAMPLES = 2
+_MEASURED_BATCHES = 16
+
+
+class PruneChannels(Section):
+    """Remove the least important channels; training repairs the rest."""
+
+    phase: ClassVar[Phase] = Phase.STRUCTURE
+    sparsity: float = Field(
+        gt=0, lt=1, description="Share of the multiply-accumulates, or of the parameters, that goes away."
+    )
+    of: Literal["macs", "parameters"] = Field(
+        default="macs",
+        description="What `sparsity` is a share of: `macs`, multiply-accumulates of convolutions and linear layers in one inference, or `parameters`.",
+    )
+    importance: Literal["magnitude", "taylor", "bn_scale"] = Field(
+        default="magnitude",
+        description="What tells which channels matter: the `magnitude` of their weights; `taylor`, what the loss would feel without them, to first order; or "
+        "`bn_scale`, the factor of their batch norm (layers without one are left alone).",
+    )
+    scope: Literal["model", "layer"] = Field(
+        default="model",
+        description="`model`: the least important channels of all layers, each relative to its layer's mean. `layer`: the same share of each layer.",
+    )
+    rounds: int = Field(
+        default=4, ge=1, description="In how many steps they go, with training after each; half of it after the last."
+    )
+    keep_min: float = Field(default=0.125, gt=0, le=1, description="Smallest share of a layer's channels that stays.")
+    round_to: int = Field(
+        default=1, ge=1, description="Channels left in a layer are a multiple of this, where it has as many."
+    )
+    ignore: tuple[str, ...] = Field(
+        default=(), description="Layers that keep their channels, by module name, e.g. `features.0`."
+    )
+    train: Training = Field(default=Training(epochs=10), description="The fine-tuning, over all rounds.")
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """Always: what is left must learn."""
+        return True
+
+    def apply(self, model: Model, context: Context) -> Model:
+        """The smaller model. Raises RecipeError for an ignored layer that doesn't exist, or a share that can't be reached."""
+        from edgepack.network.channels.groups import named_layers
+        from edgepack.network.channels.narrowing import Narrowing
+        from edgepack.network.model import as_tensors
+
+        named_layers(model.network, self.ignore, where="compress.prune_channels.ignore")
+        context.progress.start("Finding channels that may go")
+        few = as_tensors(model, context.calibration.take(slice(0, _CHECKED_SAMPLES)))
+        work = Narrowing(model, few, ignore=self.ignore)
+        before = {measure: work.cost(measure) for measure in ("macs", "parameters")}
+        self._choose(work, context, share=1.0)  # a share that can't be reached is refused before any training
+        context.progress.done(f"{len(work.kept)} groups of layers, {len(work.left_alone)} left alone")
+        rounds = self.rounds if context.base is None else 1
+        for number in range(1, rounds + 1):
+            gone = (
+                self._choose(work, context, share=number / rounds)
+                if context.base is None
+                else _gone_in_base(work, context)
+            )
+            work.remove(gone)
+            self._train(work, context, number, rounds)
+        edit = {
+            "kind": KIND,
+            "method": "prune_channels",
+            "channels": {name: kept.tolist() for name, kept in work.kept.items()},
+        }
+        after = {measure: work.cost(measure) for measure in ("macs", "parameters")}
+        return replace(work.model, edits=(*model.edits, edit)).with_step(
+            method="prune_channels",
+            **{f"{measure}_before": value for measure, value in before.items()},
+            **{f"{measure}_after": value for measure, value in after.items()},
+            left_alone=work.left_alone,
+        )
+
+    def _choose(self, work: Narrowing, context: Context, *, share: float) -> list[tuple[ChannelGroup, Places]]:
+        """The channels that must go to have this share of the whole reduction behind us."""
+        from edgepack.network.channels.importance import importance_of, taylor_gradients
+        from edgepack.network.channels.narrowing import Limits
+        from edgepack.network.model import float_network
+
+        assert context.train is not None
+        teacher = float_network(context.original)
+        gradients: dict[str, torch.Tensor] = {}
+        if self.importance == "taylor":
+            gradients = taylor_gradients(
+                work.model.network, teacher, _batches(work.model, context.train, self.train, context.seed)
+            )
+        state = work.model.network.state_dict()
+        scores = {}
+        for group in work.groups:
+            found = importance_of(self.importance, group, state, gradients)
+            if found is None:
+                work.left_alone[group.name] = f"{self.importance} knows nothing of its channels"
+            else:
+                scores[group.name] = found
+        whole = cost_of(teacher, work, self.of)
+        return work.choose(
+            scores,
+            at_most=whole * (1 - self.sparsity * share),
+            measure=self.of,
+            scope=self.scope,
+            limits=Limits(keep_min=self.keep_min, round_to=self.round_to),
+        )
+
+    def _train(self, work: Narrowing, context: Context, number: int, rounds: int) -> None:
+        from edgepack.network.channels.norms import measure_anew
+        from edgepack.network.model import float_network
+        from edgepack.network.train import Trainer, total_steps
+
+        assert context.train is not None
+        measure_anew(work.model.network, _batches(work.model, context.train, self.train, context.seed))
+        whole = total_steps(self.train, len(context.train))
+        last = whole if rounds == 1 else whole - whole // 2
+        steps = last if number == rounds else (whole - last) // (rounds - 1)
+        if steps < 1:
+            return
+        trainer = Trainer(
+            work.model,
+            float_network(context.original),
+            context.train,
+            self.train.model_copy(update={"epochs": None, "steps": steps}),
+            checkpoint=context.workspace / f"round-{number}.pt",
+            key=f"{context.key} round {number}",
+            seed=context.seed + number,
+            learns_norms=True,
+        )
+        share = 1 - work.cost(self.of) / cost_of(float_network(context.original), work, self.of)
+        trainer.run(context.progress, what=f"Training without {share:.0%} of the {self.of}")
+
+
+def cost_of(network: nn.Module, work: Narrowing, measure: Any) -> int:
+    """What another network of the same layers costs."""
+    return work.cost(measure, network.state_dict())
+
+
+def _batches(model: Model, samples: SampleSource, options: Training, seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Some batches of training samples, the same ones every time."""
+    from edgepack.network.model import as_tensors
+
+    order = np.random.default_rng([seed, 13]).permutation(len(samples))
+    for start in range(0, min(len(samples), _MEASURED_BATCHES * options.batch_size), options.batch_size):
+        yield as_tensors(model, samples.take(np.sort(order[start : start + options.batch_size])))
+
+
+def _gone_in_base(work: Narrowing, context: Context) -> list[tuple[ChannelGroup, Places]]:
+    """The channels that the older model of an update doesn't have."""
+    assert context.base is not None
+    kept: dict[str, list[int]] = next((edit["channels"] for edit in context.base.edits if edit["kind"] == KIND), {})
+    groups = {group.name: group for group in work.groups}
+    gone = []
+    for name, channels in kept.items():
+        if name not in groups or not set(channels) <= set(range(groups[name].channels)):
+            raise RecipeError(
+                f"update_of: another architecture: the base removed channels of '{name}', this model can't; "
+                "name a bundle of the same model, or leave 'update_of' out"
+            )
+        removed = np.setdiff1d(np.arange(groups[name].channels), np.array(channels, np.intp))
+        gone += [(groups[name], removed)] if len(removed) else []
+    return gone
