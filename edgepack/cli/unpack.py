@@ -41,9 +41,8 @@ def unpack(
     against the manifest, and the folder appears whole or not at all. With --variant the files of other targets are left out. A bundle that
     the trust file refuses is not unpacked (exit code 13).
 
-    BUNDLE may be a wire form (.edgepackz): then the result is the folder, too, or the bundle file itself with --bundle or -o (whom it is
-    from is checked when that file is used, or here with --require-signed). The wire form of a single model file becomes that file. The
-    SHA-256 of the result is checked before anything is written.
+    BUNDLE may be a wire form (.edgepackz): then the result is the folder, too, or the bundle file itself with --bundle or -o. The wire form
+    of a single model file becomes that file. The SHA-256 of the result is checked before anything is written.
 
     \b
     Examples:
@@ -111,8 +110,7 @@ def _from_wire(extraction: _Extraction, *, to_file: bool, output: Path | None) -
         if not to_file:
             extraction.into_folder(plain)
             return
-        if extraction.require_signed or extraction.trust_file is not None:
-            extraction.trusted(plain)  # else it is checked when it is used, as any bundle
+        extraction.trusted(plain)
     _restore(content, output)
 
 

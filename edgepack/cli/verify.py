@@ -18,6 +18,7 @@ from edgepack.cli.options import (
     trust_option,
     variant_option,
 )
+from edgepack.cli.wire_input import restored
 from edgepack.core.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), callback=restored)
 @variant_option
 @click.option(
     "--on",

@@ -134,6 +134,24 @@ def test_every_command_that_uses_a_model_can_require_a_signature(
         assert result.stdout == "" and not (tmp_path / "app").exists()
 
 
+def test_a_wire_form_keeps_its_signature_and_is_judged_by_it(
+    run: Run, bundle_path: Path, key: Path, tmp_path: Path
+) -> None:
+    unsigned = tmp_path / "unsigned.edgepackz"
+    run("pack", bundle_path, "-o", unsigned)
+    run("sign", bundle_path, "--key", key)
+    run("pack", bundle_path, "-o", tmp_path / "signed.edgepackz")
+    run("trust", "add", "vendor", tmp_path / "release.pub.pem", "--trust", (own := tmp_path / "own.toml"))
+    run("trust", "policy", "--unsigned", "refuse", "--trust", own)
+
+    run("unpack", tmp_path / "signed.edgepackz", "-o", tmp_path / "again.edgepack", "--trust", own)
+
+    assert (tmp_path / "again.edgepack").read_bytes() == bundle_path.read_bytes()
+    for target in (("-o", tmp_path / "x.edgepack"), (tmp_path / "x",)):
+        assert "not signed" in run("unpack", unsigned, *target, "--trust", own, code=13).stderr
+    assert "not signed" in run("verify", unsigned, "--trust", own, code=13).stderr
+
+
 def test_a_warning_is_told_and_the_bundle_is_taken(run: Run, bundle_path: Path, key: Path, tmp_path: Path) -> None:
     run("sign", bundle_path, "--key", key)
 

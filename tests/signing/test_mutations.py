@@ -204,6 +204,7 @@ def test_random_changes_of_every_kind_are_refused(signed: Path, taken: Taken) ->
 
 @pytest.mark.slow
 @pytest.mark.data
+@pytest.mark.timeout(1800)
 def test_ten_thousand_random_changes_of_a_real_bundle_are_refused(tmp_path: Path, taken: Taken) -> None:
     """EfficientNet-Lite0, as `examples/efficientnet_lite0` builds it."""
     found = sorted((EXAMPLES / "efficientnet_lite0/dist").glob("*-arm64.edgepack"))
