@@ -142,6 +142,9 @@ def _for_weights(
         if change.mean < own.mean:
             yield _mixed(compiled, data, segment, change, ways, base, coder=MIX if profile == "small" else ADAPTIVE)
             return
+    if own.largest == 0:  # one code everywhere
+        yield _mixed(compiled, data, segment, own, ways, None, coder=ADAPTIVE)
+        return
     if profile == "small" or len(data) <= _SMALL_BYTES:
         yield _mixed(compiled, data, segment, own, ways, None, coder=MIX)
         return

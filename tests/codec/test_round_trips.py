@@ -88,3 +88,15 @@ def test_data_of_another_length_are_a_mistake_of_the_caller() -> None:
         encode(b"abc", Segment(size_bytes=4, kind="i8", shape=(4,)), profile="small")
     with pytest.raises(ValueError, match="a base of 2 bytes for a tensor of 4"):
         encode(b"abcd", Segment(size_bytes=4, kind="i8", shape=(4,)), profile="small", base=b"ab")
+
+
+@pytest.mark.parametrize("code", [0, 7, 128])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_code_everywhere_takes_a_few_bytes(profile: Profile, code: int) -> None:
+    data = bytes([code]) * 50_000
+    segment = Segment(size_bytes=len(data), kind="i8", shape=(50, 1000), channel_axis=0)
+
+    coded = encode(data, segment, profile=profile)
+
+    assert decode(coded, segment) == data
+    assert len(coded.payload) < 20
