@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @require_signed_option
 @trust_option
 def pull(*, source: str, output: Path | None, plain_http: bool, require_signed: bool, trust_file: Path | None) -> None:
-    """Get a bundle that 'edgepack export --as oci' laid out, from a registry or a folder.
+    """Get a bundle from a registry.
+
+    It is what 'edgepack export --as oci' laid out, there or in a folder.
 
     Every file is checked against the artifact's manifest, and with @DIGEST the manifest against that. The bundle is byte for byte
     the one that was exported, with its signatures; it appears verified or not at all, and not if the trust file refuses it (exit code 13).
