@@ -16,6 +16,7 @@ import numpy as np
 
 from edgepack.bundle import Bundle, read_bundle, report_name
 from edgepack.bundle.golden import read_golden
+from edgepack.bundle.manifest import Variant
 from edgepack.core.errors import UsageError
 from edgepack.core.files import cache_folder
 from edgepack.core.types import Array, Progress, Silent
@@ -99,17 +100,30 @@ class Difference:
         return {**content, "first": None if self.first is None else self.first.operation}
 
 
-def diff(a: Path, b: Path, *, samples: int | None = None, progress: Progress | None = None) -> Difference:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A bundle and which of its variants is compared."""
+
+    bundle: Bundle
+    variant: Variant
+
+
+def diff(
+    a: Path,
+    b: Path,
+    *,
+    targets: tuple[str | None, str | None] = (None, None),
+    samples: int | None = None,
+    progress: Progress | None = None,
+) -> Difference:
     """Compare two bundles on the golden inputs of the first, or the first `samples` of them.
 
-    Raises BundleError for a damaged bundle, and UsageError when the two are not of one model.
+    `targets` are the variants of both (None: the only one). Raises BundleError for a damaged bundle, and UsageError when the two are not of one model.
     """
     progress = progress or Silent()
-    first, second = read_bundle(a), read_bundle(b)
-    for bundle in (first, second):
-        bundle.verify()
-    names = [tuple(item.name for item in bundle.variant().inputs) for bundle in (first, second)]
-    tables = [_tensors(bundle) for bundle in (first, second)]
+    first, second = (_opened(path, target) for path, target in zip((a, b), targets, strict=True))
+    names = [tuple(item.name for item in one.variant.inputs) for one in (first, second)]
+    tables = [_tensors(one) for one in (first, second)]
     shared = [entry["operation"] for entry in tables[0].values() if entry["operation"] in _by_operation(tables[1])]
     if names[0] != names[1] or not shared:
         raise UsageError(
@@ -138,13 +152,20 @@ def diff(a: Path, b: Path, *, samples: int | None = None, progress: Progress | N
     )
 
 
-def _title(bundle: Bundle) -> str:
-    about, variant = bundle.manifest, bundle.variant()
+def _opened(path: Path, target: str | None) -> _Opened:
+    bundle = read_bundle(path)
+    bundle.verify()
+    return _Opened(bundle=bundle, variant=bundle.variant(target))
+
+
+def _title(one: _Opened) -> str:
+    about, variant = one.bundle.manifest, one.variant
     return f"{about.name} {about.version} {variant.target} ({variant.model.runtime or variant.model.format})"
 
 
-def _tensors(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    name = report_name(bundle, bundle.variant(), "tensors.json")
+def _tensors(one: _Opened) -> dict[str, dict[str, Any]]:
+    bundle = one.bundle
+    name = report_name(bundle, one.variant, "tensors.json")
     if name is None:
         raise UsageError(
             f"{bundle.path}: has no reports/tensors.json, so its tensors can't be told apart; build it anew"
@@ -157,9 +178,9 @@ def _by_operation(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {str(entry["operation"]): name for name, entry in table.items()}
 
 
-def _real_inputs(bundle: Bundle, samples: int | None) -> dict[str, Array]:
-    golden = read_golden(bundle).inputs
-    signatures = {item.name: item.as_signature() for item in bundle.variant().inputs}
+def _real_inputs(one: _Opened, samples: int | None) -> dict[str, Array]:
+    golden = read_golden(one.bundle, one.variant).inputs
+    signatures = {item.name: item.as_signature() for item in one.variant.inputs}
     real: dict[str, Array] = {}
     for name, codes in golden.items():
         grid = signatures[name].quantization
@@ -167,9 +188,9 @@ def _real_inputs(bundle: Bundle, samples: int | None) -> dict[str, Array]:
     return real
 
 
-def _turned(inputs: Mapping[str, Array], first: Bundle, second: Bundle) -> dict[str, Array]:
+def _turned(inputs: Mapping[str, Array], first: _Opened, second: _Opened) -> dict[str, Array]:
     """The first bundle's inputs in the layouts of the second's."""
-    layouts = [{item.name: item.layout for item in bundle.variant().inputs} for bundle in (first, second)]
+    layouts = [{item.name: item.layout for item in one.variant.inputs} for one in (first, second)]
     moves = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
     turned: dict[str, Array] = {}
     for name, array in inputs.items():
@@ -179,10 +200,12 @@ def _turned(inputs: Mapping[str, Array], first: Bundle, second: Bundle) -> dict[
 
 
 def _run(
-    bundle: Bundle, inputs: Mapping[str, Array], names: list[str], progress: Progress
+    one: _Opened, inputs: Mapping[str, Array], names: list[str], progress: Progress
 ) -> tuple[dict[str, Array], list[str]]:
     """The named tensors of all samples as real values, and their names in the order of execution."""
-    session: Session = open_runtime(bundle).open(bundle.model_path(cache_folder() / "models"), keep_tensors=True)
+    session: Session = open_runtime(one.bundle, one.variant).open(
+        one.bundle.model_path(cache_folder() / "models", one.variant), keep_tensors=True
+    )
     parts: dict[str, list[Array]] = {name: [] for name in names}
     for index in range(len(next(iter(inputs.values())))):
         session.run_float({name: array[index : index + 1] for name, array in inputs.items()})

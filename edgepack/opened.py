@@ -151,7 +151,7 @@ def _models(
         borders["float"] = original.inputs
     for path in (*against, bundle):
         one = opened if path is bundle else opener.open(path)
-        variant = one.variant(chosen.target if chosen.target in one.manifest.targets else None)
+        variant = one.variant_like(chosen.target)
         label = "bundle" if path is bundle else f"{one.manifest.name} {one.manifest.version} {variant.target}"
         while label in borders:
             label += "'"
@@ -171,7 +171,7 @@ def _with_delegate(model: BenchModel, delegate: str) -> BenchModel:
 def bench_model(bundle: Path, *, label: str = "bundle", target: str | None = None) -> BenchModel:
     """The model of a bundle's variant (None: its only one), to be measured. Raises BundleError for a damaged bundle, or one that this machine doesn't trust."""
     opened, _ = trusted_bundle(bundle)
-    return variant_model(opened, opened.variant(target), label=label)
+    return variant_model(opened, opened.variant_like(target), label=label)
 
 
 def variant_model(opened: Bundle, variant: Variant, *, label: str = "bundle") -> BenchModel:

@@ -62,6 +62,10 @@ class Bundle:
                 return variant
         raise UsageError(f"{self.path}: has no model for '{target}'{did_you_mean(target, targets)}")
 
+    def variant_like(self, target: str | None) -> Variant:
+        """The model for a target, or the only one, whatever it is for. Raises UsageError as `variant` does."""
+        return self.variant(target if len(self.manifest.variants) > 1 else None)
+
     def read(self, name: str) -> bytes:
         """The bytes of an entry. Raises BundleError for an unknown name, or bytes that are not what the manifest says."""
         place = self._place(name)

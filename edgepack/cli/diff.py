@@ -21,10 +21,19 @@ _NAME_CHARACTERS = 60
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @recipe_option
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="TARGET",
+    help="Which model of a bundle with several: once for both, or once for A and once for B.",
+)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use N of the golden samples.  [default: all]")
 @click.option("--all", "everything", is_flag=True, help="Show every tensor, not only those around the divergence.")
 @json_option
-def diff(*, a: str, b: str, recipe: Path, samples: int | None, everything: bool, as_json: bool) -> None:
+def diff(
+    *, a: str, b: str, recipe: Path, variants: tuple[str, ...], samples: int | None, everything: bool, as_json: bool
+) -> None:
     """Find the first tensor in which two bundles of one model diverge.
 
     A and B are bundles, or names of targets for which the recipe here was built. Both run the golden inputs of A in their own
@@ -36,6 +45,7 @@ def diff(*, a: str, b: str, recipe: Path, samples: int | None, everything: bool,
     Examples:
       edgepack diff arm64 intel
       edgepack diff dist/digits-1.0.0-arm64.edgepack dist/digits-1.0.0-gpu.edgepack --all
+      edgepack diff digits-1.0.0.edgepack digits-1.0.0.edgepack --variant arm64 --variant intel
       edgepack diff arm64 x86_64 --json | jq '.tensors[0]'
     """
     from edgepack.cli.progress import shown_progress
@@ -43,11 +53,22 @@ def diff(*, a: str, b: str, recipe: Path, samples: int | None, everything: bool,
     from edgepack.diff import diff as compare
 
     with shown_progress(quiet=as_json) as progress:
-        found = compare(_bundle(a, recipe), _bundle(b, recipe), samples=samples, progress=progress)
+        found = compare(
+            _bundle(a, recipe), _bundle(b, recipe), targets=_targets(variants), samples=samples, progress=progress
+        )
     if as_json:
         echo_json(found.as_dict())
         return
     _show(found, everything=everything)
+
+
+def _targets(variants: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """Which variant of A and of B. Raises UsageError."""
+    from edgepack.core.errors import UsageError
+
+    if len(variants) > 2:
+        raise UsageError(f"--variant: given {len(variants)} times; give it once for both, or once for A and once for B")
+    return (variants[0], variants[-1]) if variants else (None, None)
 
 
 def _bundle(text: str, recipe: Path) -> Path:

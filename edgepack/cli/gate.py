@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.compare import share_of
-from edgepack.cli.options import FILE, bundle_argument, complete_suite, inventory_option, json_option
+from edgepack.cli.options import FILE, bundle_argument, complete_suite, inventory_option, json_option, variant_option
 from edgepack.core.errors import CheckFailed, Inconclusive
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def _tolerances(_ctx: click.Context, _parameter: click.Parameter, values: tuple[
 
 @click.command()
 @bundle_argument
+@variant_option
 @click.option(
     "--baseline", required=True, metavar="REF", help="A bundle's file, a bench of the results store, or bench.json."
 )
@@ -79,6 +80,7 @@ def _tolerances(_ctx: click.Context, _parameter: click.Parameter, values: tuple[
 def gate(
     *,
     bundle: Path,
+    variant: str | None,
     baseline: str,
     metrics: tuple[str, ...],
     tolerances: tuple[float, ...],
@@ -125,6 +127,7 @@ def gate(
             inventory=inventory,
             accuracy=accuracy,
             provision=provision,
+            target=variant,
             keep=None if store is None else lambda run: _keep(store, run),
         )
         result = judge_bundle(

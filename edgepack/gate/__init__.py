@@ -44,7 +44,7 @@ def gate(
         both = {BASELINE: Path(baseline), BUNDLE: bundle}
         names = _names(both)
         if limits.only_size:
-            return _by_size(both, names, limits)
+            return _by_size(both, names, limits, asking.target)
         with measurer(both, protocol=load_suite(suite or "quick", threads=threads), asking=asking) as measure:
             return judge(measure, devices=devices, limits=limits, names=names)
     if limits.noisy:
@@ -74,9 +74,9 @@ def _not_against_stored(noisy: Sequence[str], baseline: str) -> str:
     )
 
 
-def _by_size(both: dict[str, Path], names: tuple[str, str], limits: Limits) -> GateResult:
+def _by_size(both: dict[str, Path], names: tuple[str, str], limits: Limits, target: str | None) -> GateResult:
     """Files need no device."""
-    a, b = (float(read_bundle(both[label]).variant().model.total_bytes) for label in (BASELINE, BUNDLE))
+    a, b = (float(read_bundle(both[label]).variant_like(target).model.total_bytes) for label in (BASELINE, BUNDLE))
     limit = 1 + limits.tolerances["size_bytes"]
     effect = Effect(
         device=_ANYWHERE,

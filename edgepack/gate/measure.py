@@ -25,13 +25,14 @@ Keep = Callable[[RunRecord], None]
 class Asking:
     """How a gate measures: devices of `inventory` (devices.toml) may be named, `accuracy` is the recipe whose samples run, too.
 
-    `provision` brings the runtimes to a device that lacks them, `keep` gets every run as it ends.
+    `provision` brings the runtimes to a device that lacks them, `target` says which model of bundles with several is meant, `keep` gets every run as it ends.
     """
 
     progress: Progress
     inventory: Path | None = None
     accuracy: Path | None = None
     provision: bool = False
+    target: str | None = None
     keep: Keep | None = None
 
 
@@ -41,7 +42,7 @@ def measurer(bundles: Mapping[str, Path], *, protocol: BenchProtocol, asking: As
 
     Every bundle is read and checked first, and the samples prepared once for all devices.
     """
-    models = [bench_model(path, label=label) for label, path in bundles.items()]
+    models = [bench_model(path, label=label, target=asking.target) for label, path in bundles.items()]
     runtimes = sorted({model.runtime for model in models}) if asking.provision else []
     begun: dict[str, tuple[str, int]] = {}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
@@ -84,8 +85,16 @@ def _samples(
     from edgepack.bench.evaluation import evaluation_samples
 
     opened = {label: read_bundle(path) for label, path in bundles.items()}
-    borders = {label: [item.as_signature() for item in one.variant().inputs] for label, one in opened.items()}
+    borders = {
+        label: [item.as_signature() for item in one.variant_like(asking.target).inputs] for label, one in opened.items()
+    }
     judged = opened[BUNDLE]
     return evaluation_samples(
-        asking.accuracy, judged, models, borders, variant=judged.variant(), folder=folder, progress=asking.progress
+        asking.accuracy,
+        judged,
+        models,
+        borders,
+        variant=judged.variant_like(asking.target),
+        folder=folder,
+        progress=asking.progress,
     )

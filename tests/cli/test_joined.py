@@ -76,6 +76,17 @@ def test_bench_asks_which_model(run: Run, pair: list[Path], tmp_path: Path) -> N
     assert "--variant TARGET" in run("bench", tmp_path / "both.edgepack", code=2).stderr
 
 
+def test_gate_compares_the_models_of_one_target(run: Run, pair: list[Path], tmp_path: Path) -> None:
+    both = run("join", *pair, "-o", tmp_path / "both.edgepack").stdout.strip()
+    of_size = ("--baseline", pair[1], "--metric", "size_bytes", "--json")
+
+    result = json.loads(run("gate", both, "--variant", "intel", *of_size).stdout)
+
+    assert result["effects"][0]["value"] == 1.0
+    assert "--variant TARGET" in run("gate", both, *of_size, code=2).stderr
+    assert "--variant: given 3 times" in run("diff", both, both, *["--variant", "intel"] * 3, code=2).stderr
+
+
 def test_nothing_is_measured_for_a_signed_bundle_that_can_take_no_report(
     run: Run, pair: list[Path], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from small_project import PTQ, Project, Recorder, copy_built
 from edgepack.bundle import read_bundle
 from edgepack.bundle.join import join
 from edgepack.core.errors import CheckFailed
+from edgepack.diff import diff
 from edgepack.pipeline import BuildResult, build_all
 from edgepack.plan import make_plans
 from edgepack.stages.outline import outline
@@ -141,3 +142,9 @@ def test_the_bundles_of_a_build_join_into_one_that_runs_right_in_every_runtime(
         "provenance.json",
     }
     assert joined.path.stat().st_size < sum(bundle.path.stat().st_size for bundle in result.bundles)
+
+    parted = diff(joined.path, joined.path, targets=("arm64", "intel"), samples=2)
+    assert parted.tensors and (parted.a.endswith("arm64 (litert)"), parted.b.endswith("intel (openvino)")) == (
+        True,
+        True,
+    )
