@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from app_vectors import encoded
 
+from edgepack.agent.postprocess import postprocess
 from edgepack.agent.preprocess import preprocess
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.archive import with_signatures
-from edgepack.bundle.golden import to_npy
+from edgepack.bundle.golden import read_golden, read_raw, to_npy
 from edgepack.bundle.manifest import Manifest
 from edgepack.core.digest import sha256_bytes
 from edgepack.core.types import QuantParams
@@ -252,6 +253,18 @@ def _fully_connected(tensors: Sequence[tuple[str, list[int], str, Any, float | N
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def reference_answer(bundle: Bundle, target: str) -> tuple[Any, list[list[Any]]]:
+    """The first raw sample, and [index, label, score] of its best answers by the Python reference."""
+    variant = bundle.variant(target)
+    raw = read_raw(bundle, variant)
+    assert raw is not None
+    output = variant.outputs[0]
+    codes = read_golden(bundle, variant).outputs[output.name][:1]
+    grid = None if output.quantization is None else output.quantization.model_dump(mode="json")
+    (found,) = postprocess(codes, bundle.manifest.postprocess, quantization=grid, labels=bundle.manifest.labels)
+    return raw[0], [list(answer) for answer in found]
 
 
 def random_cases(count: int) -> list[dict[str, Any]]:

@@ -45,3 +45,39 @@ def declared(headers: list[Path], prefix: str) -> tuple[dict[str, int], set[str]
     functions = re.findall(rf"\b({prefix}\w+)\(([^)]*)\);", text)
     types = re.findall(rf"\}} ({prefix}\w+);", text)
     return {name: parameters.count(",") + 1 for name, parameters in functions}, set(types)
+
+
+def own_functions(sources: list[str]) -> dict[str, set[tuple[str, ...]]]:
+    """The functions of some files with the labels of their parameters: `func cut(_ crop: C)` is cut: ("_",)."""
+    found: dict[str, set[tuple[str, ...]]] = {}
+    for source in sources:
+        for node in nodes(tree_of(source)):
+            if node.type != "function_declaration":
+                continue
+            name = next(child for child in node.children if child.type == "simple_identifier").text.decode()
+            labels = [_first_word(child) for child in node.children if child.type == "parameter"]
+            found.setdefault(name, set()).add(tuple(labels))
+    return found
+
+
+def own_calls(source: str, names: set[str]) -> set[tuple[str, tuple[str, ...]]]:
+    """The calls of these functions, whatever they are called on, with the labels that are given."""
+    found = set()
+    for node in nodes(tree_of(source)):
+        if node.type != "call_expression":
+            continue
+        name = re.findall(r"\w+", node.children[0].text.decode())[-1]
+        arguments = [one for one in node.children[-1].children if one.type == "value_arguments"]
+        if name in names and arguments:
+            given = [one for one in arguments[0].children if one.type == "value_argument"]
+            found.add((name, tuple(_label(one) for one in given)))
+    return found
+
+
+def _first_word(parameter: Any) -> str:
+    return str(re.findall(r"\w+", parameter.text.decode())[0])
+
+
+def _label(argument: Any) -> str:
+    found = re.match(r"(\w+)\s*:", argument.text.decode())
+    return found[1] if found else "_"

@@ -10,7 +10,7 @@ import pytest
 from answer_cases import answer_cases
 from app_vectors import FOLDER
 from jvm import JAVA, JAVAC, compiled, parsed, run, vectors_class
-from kit_bundles import image_bundle, random_cases, values_bundle
+from kit_bundles import image_bundle, random_cases, reference_answer, values_bundle
 
 from edgepack.appkit.make import make_appkit
 from edgepack.bundle import Bundle
@@ -23,14 +23,17 @@ LOAD = """
 import edgepack.tiny_cats.*;
 import android.graphics.Bitmap;
 import java.io.File;
+import java.util.Arrays;
 import org.tensorflow.lite.Interpreter;
 
 public class Load {
     public static void main(String[] folders) throws Exception {
         for (String folder : folders) {
             try (TinyCatsModel model = TinyCatsModel.load(new File(folder), new Interpreter.Options())) {
-                Bitmap bitmap = new Bitmap(new int[] {-1, 0, -1, -65536}, 2);
-                System.out.println(model.predict(bitmap).getTop().size() + " answers");
+                int[] colors = Arrays.stream(System.getProperty("colors").split(",")).mapToInt(Integer::parseInt).toArray();
+                for (Answer one : model.predict(new Bitmap(colors, Integer.getInteger("width"))).getTop()) {
+                    System.out.println(one.getIndex() + "," + one.getLabel() + "," + (double) one.getScore());
+                }
             } catch (VerificationException e) {
                 System.out.println(e.getMessage().split(":")[0]);
             }
@@ -130,7 +133,9 @@ def test_the_instrumentation_test_passes_with_a_mapped_model_and_with_a_compress
 
 
 @needs_java
-def test_a_changed_model_or_manifest_is_refused_at_load(made: Path, tmp_path: Path) -> None:
+def test_a_bitmap_is_answered_as_the_reference_does_and_a_changed_file_is_refused(
+    made: Path, signed: Bundle, tmp_path: Path
+) -> None:
     folders = []
     for number, name in enumerate([None, "model.tflite", "manifest.json"]):
         folder = tmp_path / str(number) / "tiny_cats"
@@ -142,9 +147,15 @@ def test_a_changed_model_or_manifest_is_refused_at_load(made: Path, tmp_path: Pa
             (folder / file.name).write_bytes(data)
         folders.append(str(folder.parent))
 
-    done = run(made / "classes", "Load", *folders)
+    pixels, expected = reference_answer(signed, "arm64")
+    colors = pixels.astype(int) @ [1 << 16, 1 << 8, 1] - (1 << 24)  # opaque
+    numbers = ",".join(map(str, colors.ravel().tolist()))
 
-    assert done.stdout.splitlines() == ["3 answers", "model.tflite", "manifest.json"], done.stderr
+    done = run(made / "classes", "Load", *folders, colors=numbers, width=str(pixels.shape[1]))
+
+    *answers, model, manifest = done.stdout.splitlines()
+    assert (model, manifest) == ("model.tflite", "manifest.json"), done.stderr
+    assert parsed(f" {';'.join(answers)}", with_top=True)[1] == expected
 
 
 @needs_java

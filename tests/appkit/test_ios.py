@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kit_bundles import image_bundle, values_bundle
-from swift_syntax import calls, declared, mistakes
+from swift_syntax import calls, declared, mistakes, own_calls, own_functions
 
 from edgepack.appkit.ios.code import swift_text
 from edgepack.appkit.make import make_appkit
@@ -101,6 +101,23 @@ def test_swift_calls_the_c_functions_as_their_headers_declare_them(package: Path
         name: functions[name] for name, _ in called if name not in types
     }
     assert len(called) > 15
+
+
+@pytest.mark.parametrize("make", [image_bundle, values_bundle])
+def test_swift_calls_its_own_functions_by_the_labels_that_they_have(make: Any, tmp_path: Path) -> None:
+    pytest.importorskip("tree_sitter_swift")
+    make_appkit(make(tmp_path / "b.edgepack"), "ios", tmp_path / "kit")
+    sources = [path.read_text(encoding="utf-8") for path in (tmp_path / "kit").rglob("*.swift")]
+
+    known = own_functions(sources)
+
+    called = {call for source in sources for call in own_calls(source, set(known))}
+    assert len(called) > 15
+    others = {
+        ("run", ("withInputs", "outputNames", "runOptions")),
+        ("reals", ("_",)),
+    }  # ONNX Runtime's, and a case of an enum
+    assert {call for call in called if call[1] not in known[call[0]]} == others
 
 
 def test_every_kind_of_step_is_written_as_swift(tmp_path: Path) -> None:

@@ -10,20 +10,33 @@ import numpy as np
 import pytest
 from answer_cases import answer_cases
 from app_vectors import FOLDER, decoded, encoded
-from kit_bundles import image_bundle, random_cases, values_bundle
+from kit_bundles import image_bundle, random_cases, reference_answer, values_bundle
 from report.chromium import PROGRAM, browser
 from web_runtime import NODE, node, node_modules, served
 
-from edgepack.agent.postprocess import postprocess
 from edgepack.agent.preprocess import preprocess
 from edgepack.appkit.make import make_appkit
 from edgepack.bundle import Bundle
-from edgepack.bundle.golden import read_golden, read_raw
 from edgepack.core.errors import SignatureError, UnsupportedError
 from edgepack.runtimes.grid import quantize
 from edgepack.signing.keys import PrivateKey
 
 STEPS = Path(__file__).parents[2] / "edgepack" / "appkit" / "web" / "templates"
+# Chooses a picture on the example page, and waits for what the page says of it.
+USE_EXAMPLE = """(async () => {
+    const canvas = new OffscreenCanvas(30, 20);
+    canvas.getContext("2d").fillRect(3, 3, 9, 9);
+    const chosen = new DataTransfer();
+    chosen.items.add(new File([await canvas.convertToBlob()], "a.png", { type: "image/png" }));
+    const input = document.getElementById("file");
+    const answer = document.getElementById("answer");
+    while (answer.textContent === "Choose an image.") {
+        input.files = chosen.files;
+        input.dispatchEvent(new Event("change"));
+        await new Promise((done) => setTimeout(done, 100));
+    }
+    return answer.textContent;
+})()"""
 needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
 
 
@@ -91,15 +104,9 @@ def test_the_kits_own_test_passes_in_node(make: Any, modules: Path, tmp_path: Pa
 
 @needs_node
 def test_a_prediction_in_node_is_the_reference_implementations(signed: Bundle, modules: Path, tmp_path: Path) -> None:
-    variant = signed.variant("x86_64")
-    raw = read_raw(signed, variant)
-    assert raw is not None
-    (codes,) = read_golden(signed, variant).outputs.values()
-    grid = {"scale": list(variant.outputs[0].quantization.scale), "zero_point": [135], "axis": None}  # type: ignore[union-attr]
-    labels = signed.manifest.labels
-    expected = postprocess(codes[:1], signed.manifest.postprocess, quantization=grid, labels=labels)[0]
+    raw, expected = reference_answer(signed, "x86_64")
     folder = written(signed, tmp_path / "kit", modules)
-    sample = json.dumps(encoded(raw[0]))
+    sample = json.dumps(encoded(raw))
     (folder / "try.js").write_text(
         'import { load } from "tiny-cats";\n'
         f"const sample = {sample};\n"
@@ -113,7 +120,7 @@ def test_a_prediction_in_node_is_the_reference_implementations(signed: Bundle, m
 
     assert done.returncode == 0, done.stderr
     top, _, label = done.stdout.strip().partition("]] ")
-    assert json.loads(top + "]]") == [list(answer) for answer in expected]
+    assert json.loads(top + "]]") == expected
     assert label == expected[0][1]
 
 
@@ -179,6 +186,8 @@ def test_chromium_runs_the_golden_samples_and_refuses_a_changed_model(
             " text === 'running' ? setTimeout(look, 20) : done(text); }; look(); })"
         )
         encoded_here, answers = page.evaluate(predict % json.dumps(sample["data"]))
+        page.visit(f"{url}example.html")
+        shown = page.evaluate(USE_EXAMPLE)
         model = folder / "assets" / "model.onnx"
         model.write_bytes(model.read_bytes()[:-1] + b"x")
         refused = page.evaluate(
@@ -191,6 +200,7 @@ def test_chromium_runs_the_golden_samples_and_refuses_a_changed_model(
     assert grid is not None
     assert encoded_here == quantize(preprocess([rgb], signed.manifest.preprocess)[0], grid).ravel().tolist()
     assert answers > 0
+    assert [line.rpartition(": ")[0] in signed.manifest.labels for line in shown.splitlines()] == [True] * 3
     assert refused.startswith("VerificationError: model.onnx: SHA-256 is")
 
 

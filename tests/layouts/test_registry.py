@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,22 @@ def test_oras_itself_pulls_the_files_by_their_names(small: Bundle, registry_host
 
     for name in small.names:
         assert (tmp_path / "pulled" / name).read_bytes() == small.read(name)
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed (apt install skopeo)")
+def test_skopeo_copies_the_artifact_to_a_registry_and_back(small: Bundle, registry_host: str, tmp_path: Path) -> None:
+    folder = export_bundle(small, "oci", tmp_path / "artifact")
+    address = f"docker://{registry_host}/team/copied:1"
+
+    for pair in (
+        ["--dest-tls-verify=false", f"oci:{folder}:1.0.0", address],
+        ["--src-tls-verify=false", address, "oci:back:1"],
+    ):
+        subprocess.run(["skopeo", "copy", "--quiet", *pair], cwd=tmp_path, check=True, timeout=60)
+
+    from_registry = pull_bundle(f"oci://{registry_host}/team/copied:1", tmp_path / "a.edgepack")
+    from_folder = pull_bundle(str(tmp_path / "back"), tmp_path / "b.edgepack")
+    assert from_registry.path.read_bytes() == from_folder.path.read_bytes() == small.path.read_bytes()
 
 
 def test_the_commands_push_and_pull(
