@@ -10,14 +10,14 @@ import time
 import zipfile
 from pathlib import Path
 
+from benchmarks.places import EXAMPLES, ROOT
 from edgepack.bundle import read_bundle
 from edgepack.codec.types import PROFILES
 from edgepack.codec.wire_read import unpack_wire
 from edgepack.codec.wire_write import pack_wire
 from edgepack.core.errors import BundleError
 
-ROOT = Path(__file__).parents[1]
-BUNDLE = ROOT / "examples" / "efficientnet_lite0" / "dist" / "efficientnet-lite0-1.0.0-arm64.edgepack"
+BUNDLE = EXAMPLES / "efficientnet_lite0" / "dist" / "efficientnet-lite0-1.0.0-arm64.edgepack"
 _ROUNDS = 3
 
 

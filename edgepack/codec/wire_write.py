@@ -6,9 +6,9 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from edgepack.codec.coders import encode
+from edgepack.codec.coders import decode, encode
 from edgepack.codec.pieces import Taken, take_apart
 from edgepack.codec.segments import Beside, no_file_beside
 from edgepack.codec.types import BITS, Coded, Profile, Segment
@@ -63,7 +63,8 @@ def pack_wire(
     old = take_apart(base, base_name or name, base_beside) if base is not None else None
     plan = plan_of(new, old)
     jobs = _jobs(plan)
-    coded = _coded(jobs, profile, progress)
+    proven = Proven()
+    coded = _coded(jobs, profile, proven, progress)
     operations, payloads = _operations(plan, jobs, coded)
     table = table_bytes(operations)
     table_coded = encode(table, Segment(size_bytes=len(table), name="the table"), profile=profile)
@@ -72,7 +73,7 @@ def pack_wire(
         raise BundleError(
             f"{name}: {len(data)} bytes become {len(wire)}, which no reader believes; send the file itself, gzipped"
         )
-    if unpack_wire(wire, base=base) != data:
+    if unpack_wire(wire, base=base, decode=proven.decode) != data:
         raise BundleError(f"{name}: its wire form doesn't give the same bytes back; please report this with the file")
     return Packed(wire=wire, parts=parts_of(plan, jobs, coded, wire_bytes=len(wire), output_bytes=len(data)))
 
@@ -137,19 +138,38 @@ def _job(plan: Plan, steps: tuple[Alone | Stretch, ...]) -> Job:
     return Job(steps, segment, data, history or None)
 
 
-def _coded(jobs: Sequence[Job], profile: Profile, progress: Progress | None) -> list[Coded]:
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Coded forms that were decoded once, right after they were made and on the same core, to what they were made from."""
+
+    results: dict[tuple[int, bytes, bytes], Job] = field(default_factory=dict)
+
+    def encode(self, job: Job, profile: Profile) -> Coded:
+        """The coded form. Raises BundleError where it doesn't give the same bytes back."""
+        coded = encode(job.data, job.segment, profile=profile, base=job.base)
+        if decode(coded, job.segment, base=job.base) != job.data:
+            raise BundleError(
+                f"{job.segment.name}: its coded form doesn't give the same bytes back; please report this"
+            )
+        self.results[(coded.coder, coded.params, coded.payload)] = job
+        return coded
+
+    def decode(self, coded: Coded, segment: Segment, *, base: bytes | None = None) -> bytes:
+        """As `coders.decode`, without decoding again what was asked in the same way before."""
+        job = self.results.get((coded.coder, coded.params, coded.payload))
+        asked = (segment.kind, segment.size_bytes, base)
+        if job is not None and (job.segment.kind, len(job.data), job.base) == asked:
+            return job.data
+        return decode(coded, segment, base=base)
+
+
+def _coded(jobs: Sequence[Job], profile: Profile, proven: Proven, progress: Progress | None) -> list[Coded]:
     """Largest first, on as many cores as there are: the coders run in C and leave Python free."""
     total, done = sum(len(job.data) for job in jobs), 0
     results: dict[int, Coded] = {}
     order = sorted(range(len(jobs)), key=lambda number: -len(jobs[number].data))
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        running = [
-            (
-                number,
-                pool.submit(encode, jobs[number].data, jobs[number].segment, profile=profile, base=jobs[number].base),
-            )
-            for number in order
-        ]
+        running = [(number, pool.submit(proven.encode, jobs[number], profile)) for number in order]
         for number, future in running:
             results[number] = future.result()
             done += len(jobs[number].data)
