@@ -11,6 +11,7 @@ from edgepack.codec.types import Segment
 
 Codes = NDArray[np.uint8]
 TRANSPOSED, INNER, GROUP, PALETTE, CENTRE, BASE = 1, 2, 4, 8, 16, 32
+PREDICTS = 32  # in the grain of `rans`
 QUICK, BYTES_BASE, WIDE_BASE = 1, 2, 1
 _PALETTE_MAX = 64
 _GROUPS = (16, 32, 64, 128)
@@ -197,8 +198,8 @@ def rans_params(found: Statistics, view: View, centre: int, grain: int) -> bytes
 
 def stride_of(data: bytes) -> int:
     """How far back the most similar byte lies in rows of a table or an image; 0 where nothing stands out."""
-    if data[:6] == b"\x93NUMPY":
-        return _npy_stride(data)
+    if (header := npy_header(data)) is not None:
+        return header.row_bytes
     sample = np.frombuffer(data[:65536], np.uint8)
     if len(sample) < 64:
         return 0
@@ -207,16 +208,35 @@ def stride_of(data: bytes) -> int:
     return best if shares[best] > 0.15 else 0
 
 
-def _npy_stride(data: bytes) -> int:
-    """Bytes of one row of the last two (channels last: three) axes of a .npy array."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Npy:
+    """What the header of a .npy file says, as far as coding goes: bytes of a row of pixels and of one pixel; `order`: 128 for uint8, 0 for int8."""
+
+    row_bytes: int
+    pixel_bytes: int
+    order: int | None
+
+
+def npy_header(data: bytes) -> Npy | None:
+    """The header of a .npy file's bytes, None for anything else."""
     import ast
 
+    if data[:6] != b"\x93NUMPY":
+        return None
     try:
         header = ast.literal_eval(data[10 : 10 + int.from_bytes(data[8:10], "little")].decode("latin-1"))
-        shape, item = tuple(header["shape"]), int(np.dtype(header["descr"]).itemsize)
+        shape, dtype = tuple(header["shape"]), np.dtype(header["descr"])
     except (ValueError, SyntaxError, KeyError, TypeError):  # not an array after all: any stride is right, only larger
-        return 0
-    if not shape or not all(isinstance(size, int) for size in shape):
-        return 0
-    row = item * shape[-1]
-    return int(row * shape[-2] if len(shape) >= 3 and shape[-1] <= 4 else row)
+        return None
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        return None
+    pixel = int(dtype.itemsize) * (shape[-1] if len(shape) >= 3 and shape[-1] <= 4 else 1)
+    row = int(dtype.itemsize) * shape[-1] * (shape[-2] if len(shape) >= 3 and shape[-1] <= 4 else 1)
+    return Npy(row_bytes=row, pixel_bytes=pixel, order={"uint8": 128, "int8": 0}.get(dtype.name))
+
+
+def image_params(data: bytes, header: Npy) -> bytes:
+    """Parameters of `rans` for samples of images: coded as differences to their neighbours' prediction."""
+    order = header.order or 0
+    start = bytes([128, 26, level_of(8 * 256), 1 | PREDICTS]) + varint(header.row_bytes)
+    return start + bytes([order]) + varint(header.pixel_bytes) + varint(header.row_bytes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import lzma
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,3 +103,20 @@ def test_one_code_everywhere_takes_a_few_bytes(profile: Profile, code: int) -> N
 
     assert decode(coded, segment) == data
     assert len(coded.payload) < 20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_golden_images_are_coded_as_images(dtype: type[np.generic]) -> None:
+    """A smooth picture with a little noise, as a golden sample is: far below any general coder, also in profile fast."""
+    random = np.random.default_rng(3)
+    ramp = np.add.outer(np.arange(160), np.arange(160) // 2)[None, :, :, None] + np.array([0, 20, 40])
+    pixels = (ramp + random.integers(-2, 3, (1, 160, 160, 3))).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    np.save(file, (pixels ^ 128).view(np.int8) if dtype is np.int8 else pixels)
+    data = file.getvalue()
+    segment = Segment(size_bytes=len(data), name="golden/input_0.npy")
+
+    coded = encode(data, segment, profile="fast")
+
+    assert decode(coded, segment) == data
+    assert len(coded.payload) < 0.9 * len(lzma.compress(data))

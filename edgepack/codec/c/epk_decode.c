@@ -53,8 +53,8 @@ int epk_run(int coder, epk_job *job) {
     if (coder == EPK_CODER_BYTES) return epk_code_bytes(job);
     if (job->base && job->base_size < job->segment->size_bytes) return EPK_DAMAGED;
     if (coder == EPK_CODER_WIDE && kind != EPK_BYTES && !has_values_of_a_byte(kind)) return epk_code_wide(job);
+    if (coder == EPK_CODER_RANS && (kind == EPK_BYTES || has_values_of_a_byte(kind))) return epk_code_rans(job);
     if (!has_values_of_a_byte(kind)) return EPK_UNSUPPORTED;
-    if (coder == EPK_CODER_RANS) return epk_code_rans(job);
     if (coder == EPK_CODER_ADAPTIVE) return epk_code_weights(job, 0);
     if (coder == EPK_CODER_MIX) return epk_code_weights(job, 1);
     return EPK_UNSUPPORTED;

@@ -14,7 +14,7 @@
 #define RATE 6
 #define COUNTS_MAX (1u << 22)
 
-enum { FLAG_BASE = 32 };
+enum { GRAIN_PREDICTS = 32 };
 
 typedef struct distribution {
     uint32_t counts[129], start[130];
@@ -32,6 +32,7 @@ typedef struct rans {
     distribution *levels;
     uint32_t size_step, shares; /* quarter octaves, and shares of nonzeros, that a distribution serves; 2^… and how many */
     running *columns;
+    uint32_t left, up; /* not 0: samples of images, coded as differences to what the ones so far back predict */
     uint32_t state[2];
     const uint8_t *in, *end;
 } rans;
@@ -74,7 +75,8 @@ static void guess(const rans *m, distribution *d, uint32_t size, uint32_t filled
 
 static distribution *distribution_for(const rans *m, const running *row, const running *column) {
     uint32_t filled = (uint32_t)row->filled * column->filled / m->filled;
-    int size = epk_log4((uint32_t)row->size + 1) + epk_log4((uint32_t)column->size + 1) - epk_log4(m->size + 1);
+    int size = epk_log4((uint32_t)row->size + 1);
+    if (!m->up) size += epk_log4((uint32_t)column->size + 1) - epk_log4(m->size + 1);
     uint32_t share = filled >= 16384 ? m->shares - 1 : filled * m->shares >> 14;
     return &m->levels[share * (LEVELS >> m->size_step) + ((uint32_t)epk_clamp(size, 0, LEVELS - 1) >> m->size_step)];
 }
@@ -106,6 +108,21 @@ static void learn(const rans *m, distribution *d, uint32_t symbol) {
     if (--d->left == 0) draw_up(m, d);
 }
 
+/* A byte as a sample in 0 … 255, in the order of what it means. */
+static int sample(const rans *m, const uint8_t *data, size_t index) {
+    return (int)((data[index] - m->centre - 128u) & 255u);
+}
+
+/* The median of left, up and left + up - up-left; `edges` is told how far those lie apart. */
+static int predicted(const rans *m, const uint8_t *data, size_t index, uint32_t *edges) {
+    int left = index >= m->left ? sample(m, data, index - m->left) : 128;
+    int up = index >= m->up ? sample(m, data, index - m->up) : left;
+    int corner = index >= (size_t)m->left + m->up ? sample(m, data, index - m->left - m->up) : up;
+    int low = left < up ? left : up, high = left < up ? up : left;
+    *edges = (uint32_t)((left < corner ? corner - left : left - corner) + (up < corner ? corner - up : up - corner));
+    return corner >= high ? low : corner <= low ? high : left + up - corner;
+}
+
 static running start_of(const rans *m) {
     running start;
     start.size = (uint16_t)m->size;
@@ -130,6 +147,11 @@ static int read_params(rans *m, epk_job *job, size_t *count) {
     m->size = (uint32_t)epk_clamp(((int64_t)(4 + (level & 3u)) << (level >> 2) >> 4) * 16384 / density, 64, 128 * 64);
     m->line = epk_varint(reader);
     m->centre = epk_byte(reader);
+    if (grain & GRAIN_PREDICTS) {
+        m->left = epk_varint(reader);
+        m->up = epk_varint(reader);
+        if (m->left == 0 || m->up == 0 || m->mask == 15) return EPK_DAMAGED;
+    }
     if (m->line == 0 || m->line > *count) m->line = (uint32_t)*count;
     if (reader->is_short || m->symbols < 2 || m->symbols > 129 || *count >> 32) return EPK_DAMAGED;
     m->levels = epk_take(&job->arena, levels, sizeof *m->levels);
@@ -156,10 +178,42 @@ static void put(const rans *m, uint8_t *out, size_t index, int value) {
     else out[index >> 1] |= (uint8_t)(code << (index & 1 ? 4 : 0));
 }
 
+/* Where the next value lies: its row and column, or the edges around it, choose the distribution. */
+typedef struct place {
+    running row;
+    uint32_t column, rows;
+    int row_rate, column_rate, prediction;
+} place;
+
+static distribution *look(const rans *m, const uint8_t *data, size_t index, place *at) {
+    uint32_t edges;
+    at->prediction = 0;
+    if (!m->up) return distribution_for(m, &at->row, &m->columns[at->column]);
+    at->prediction = predicted(m, data, index, &edges);
+    at->row.size = (uint16_t)(edges * 32 + 32);
+    return distribution_for(m, &at->row, &at->row);
+}
+
+static void advance(const rans *m, place *at, uint32_t size) {
+    if (m->up) return;
+    move(&at->row, size, at->row_rate);
+    move(&m->columns[at->column], size, at->column_rate);
+    if (at->row_rate < RATE && at->column >> at->row_rate) at->row_rate++;
+    if (++at->column < m->line) return;
+    at->column = 0;
+    at->row = start_of(m);
+    at->row_rate = 2;
+    if (at->column_rate < RATE && ++at->rows >> at->column_rate) at->column_rate++;
+}
+
+static place first_place(const rans *m) {
+    place at = {{0, 0}, 0, 0, 2, 2, 0};
+    at.row = start_of(m);
+    return at;
+}
+
 static int decode(rans *m, epk_job *job, size_t count) {
-    running row = start_of(m);
-    uint32_t column = 0, rows = 0;
-    int row_rate = 2, column_rate = 2;
+    place at = first_place(m);
     size_t i;
     m->in = job->in;
     m->end = job->in + job->in_size;
@@ -169,19 +223,12 @@ static int decode(rans *m, epk_job *job, size_t count) {
     }
     if (m->mask == 15) memset(job->out, 0, job->segment->size_bytes);
     for (i = 0; i < count; i++) {
-        distribution *d = distribution_for(m, &row, &m->columns[column]);
+        distribution *d = look(m, job->out, i, &at);
         uint32_t size;
-        put(m, job->out, i, next_value(m, d, (int)(i & 1), &size));
+        int value = next_value(m, d, (int)(i & 1), &size);
+        put(m, job->out, i, m->up ? value + at.prediction + 128 : value);
         learn(m, d, size);
-        move(&row, size, row_rate);
-        move(&m->columns[column], size, column_rate);
-        if (row_rate < RATE && column >> row_rate) row_rate++;
-        if (++column == m->line) {
-            column = 0;
-            row = start_of(m);
-            row_rate = 2;
-            if (column_rate < RATE && ++rows >> column_rate) column_rate++;
-        }
+        advance(m, &at, size);
     }
     return m->in == m->end ? EPK_OK : EPK_DAMAGED;
 }
@@ -200,28 +247,18 @@ static int value_in(const rans *m, const uint8_t *data, size_t index) {
 }
 
 static int choose(rans *m, const uint8_t *data, size_t count, choice *choices) {
-    running row = start_of(m);
-    uint32_t column = 0, rows = 0;
-    int row_rate = 2, column_rate = 2;
+    place at = first_place(m);
     size_t i;
     for (i = 0; i < count; i++) {
-        distribution *d = distribution_for(m, &row, &m->columns[column]);
-        int value = value_in(m, data, i);
+        distribution *d = look(m, data, i, &at);
+        int value = m->up ? (int)((uint32_t)(sample(m, data, i) - at.prediction + 128) & 255u) - 128 : value_in(m, data, i);
         uint32_t size = (uint32_t)(value < 0 ? -value : value);
         if (size >= m->symbols) return EPK_DAMAGED;
         choices[i].start = (uint16_t)d->start[size];
         choices[i].width = (uint16_t)(d->start[size + 1] - d->start[size]);
         choices[i].sign = size == 0 ? 2 : value < 0;
         learn(m, d, size);
-        move(&row, size, row_rate);
-        move(&m->columns[column], size, column_rate);
-        if (row_rate < RATE && column >> row_rate) row_rate++;
-        if (++column == m->line) {
-            column = 0;
-            row = start_of(m);
-            row_rate = 2;
-            if (column_rate < RATE && ++rows >> column_rate) column_rate++;
-        }
+        advance(m, &at, size);
     }
     return EPK_OK;
 }
