@@ -21,6 +21,8 @@ from edgepack.cli import app
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import CheckFailed, DeviceLost, EnvironmentProblem, UsageError
 from edgepack.devices.local import LocalTransport
+from edgepack.signing.bundles import sign_bundle
+from edgepack.signing.keys import PrivateKey
 from edgepack.verified import verify
 
 Write = Callable[..., Path]
@@ -92,6 +94,22 @@ def test_the_numbers_are_shown_with_the_device_and_its_runtime(write: Write) -> 
     assert result.exit_code == 0
     assert "(local), ai_edge_litert 2." in result.stdout
     assert "0 of 12" in result.stdout
+
+
+def test_who_signed_a_bundle_is_told_with_how_it_runs(write: Write, tmp_path: Path) -> None:
+    bundle, key = write(), PrivateKey.generate()
+    (tmp_path / "team.pub.pem").write_bytes(key.public.pem())
+    sign_bundle(bundle, [key], bundle)
+    command = ["verify", str(bundle), "--key", str(tmp_path / "team.pub.pem")]
+
+    content = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    shown = CliRunner().invoke(app, command).stdout
+
+    signer = {"key_id": key.key_id, "algorithm": "ed25519", "name": "team.pub.pem", "standing": "trusted"}
+    assert (content["trust"], content["signatures"], content["passed"]) == ("trusted", [signer], True)
+    assert "signed by team.pub.pem (trusted)" in shown
+    unknown = CliRunner().invoke(app, ["verify", str(bundle)]).stdout
+    assert f"signed by {key.key_id} (unknown)" in unknown and "! " in unknown
 
 
 def test_golden_samples_run_over_ssh(
