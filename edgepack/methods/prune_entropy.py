@@ -8,6 +8,7 @@ cheap or the network needs it; then the weights learn few levels (LSQ), which `q
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ from edgepack.network.training import Training
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from edgepack.network.few_levels import FewLevels
     from edgepack.network.grid import Op
@@ -44,6 +46,10 @@ class PruneEntropy(Section):
     levels_per: Literal["tensor", "channel"] = Field(
         default="tensor",
         description="Whether a step holds for the whole weight (cheapest to code) or for one output channel.",
+    )
+    bias_levels: Literal[1, 3, 7, 15] | None = Field(
+        default=None,
+        description="The same for the layers' biases, which then count among the weights and may become zero, too. Default: left as they are.",
     )
     quantize_from: float = Field(
         default=0.7, ge=0, lt=1, description="Share of the training after which weights are rounded to their levels."
@@ -88,13 +94,13 @@ class PruneEntropy(Section):
     def apply(self, model: Model, context: Context) -> Model:
         """The model with masks on its weights, which lie on few levels. Raises RecipeError for a layer that doesn't exist or a budget below any use."""
         from edgepack.network.grid import trace
-        from edgepack.network.model import float_network
+        from edgepack.network.model import float_network, is_hooked
         from edgepack.network.train import Trainer
 
         assert context.train is not None
         ops = trace(model.build().eval(), model.example())
         plain = _plain(model, ops)
-        work = _Pruning.begin(self, plain, self._axes(ops))
+        work = _Pruning.begin(self, plain, self._axes(ops), keep_zeros=is_hooked(model.network))
         work.refuse_tiny_budget()
         trainer = Trainer(
             plain,
@@ -145,22 +151,19 @@ class _Pruning:
     total: int
 
     @classmethod
-    def begin(cls, options: PruneEntropy, model: Model, axes: dict[str, int]) -> _Pruning:
+    def begin(cls, options: PruneEntropy, model: Model, axes: dict[str, int], *, keep_zeros: bool = False) -> _Pruning:
+        """Attach to the weights, and to their biases if asked; `keep_zeros`: what is zero, an earlier step has removed."""
         from edgepack.network.few_levels import attach
 
-        layers = {}
+        layers, per_channel = {}, options.levels_per == "channel"
+        zeros = {name: model.network.get_parameter(name).detach() == 0 for name in axes}
         for name, axis in axes.items():
-            zeros = model.network.get_parameter(name).detach() == 0
-            layers[name] = attach(
-                model.network,
-                name,
-                levels=options.levels or 127,
-                axis=axis,
-                per_channel=options.levels_per == "channel",
-            )
-            # What an earlier step removed stays removed.
-            layers[name].allowed &= ~zeros
-            layers[name].mask &= ~zeros
+            layers[name] = attach(model.network, name, levels=options.levels or 127, axis=axis, per_channel=per_channel)
+            if keep_zeros:
+                layers[name].allowed &= ~zeros[name]
+                layers[name].mask &= ~zeros[name]
+        for name in _biases_of(model.network, axes) if options.bias_levels is not None else ():
+            layers[name] = attach(model.network, name, levels=options.bias_levels or 127, axis=0, per_channel=False)
         return cls(options, model, layers, sum(layer.mask.numel() for layer in layers.values()))
 
     def refuse_tiny_budget(self) -> None:
@@ -181,9 +184,10 @@ class _Pruning:
         settled = min(last, max(ramp, round(total * options.regrow_until)))
         if step <= settled and ((step and step % options.update_every == 0) or step in (ramp, settled)):
             self._choose(left=(1 - min(1.0, step / max(1, ramp))) ** 3)
-        if options.levels is not None and step == min(last, round(total * options.quantize_from)):
+        if step == min(last, round(total * options.quantize_from)):
             for name, layer in self.layers.items():
-                layer.begin_quantizing(self._latent(name))
+                if self._rounds(name):
+                    layer.begin_quantizing(self._latent(name))
 
     def _choose(self, *, left: float) -> None:
         """New masks; `left` falls from 1 (everything is kept) to 0 (the target)."""
@@ -236,9 +240,13 @@ class _Pruning:
 
         layer = self.layers[name]
         if not layer.is_quantizing:
-            return guessed_value_bits(self.options.levels or 127)
+            return guessed_value_bits(layer.levels)
         codes = layer.codes(self._latent(name).detach())
         return value_bits_of(codes[codes != 0].abs())
+
+    def _rounds(self, name: str) -> bool:
+        """Whether this weight or bias gets few levels."""
+        return (self.options.levels if self.layers[name].mask.dim() > 1 else self.options.bias_levels) is not None
 
     def _latent(self, name: str) -> torch.Tensor:
         from edgepack.network.few_levels import latent
@@ -251,7 +259,7 @@ class _Pruning:
 
         zeros, bits = 0, 0.0
         for name, layer in self.layers.items():
-            codes = layer.codes(self._latent(name).detach()) if self.options.levels is not None else None
+            codes = layer.codes(self._latent(name).detach()) if self._rounds(name) else None
             zeros += int((~layer.mask).sum() if codes is None else (codes == 0).sum())
             bits += 0.0 if codes is None else description_bits(codes, layer.axis)
         facts: dict[str, Any] = {"zeros": zeros, "weights": self.total}
@@ -270,10 +278,16 @@ class _Pruning:
         state |= {name: computed(self.model.network, name).clone() for name in self.layers}
         network = model.build().eval()
         network.load_state_dict(state)
-        levels = {} if self.options.levels is None else dict.fromkeys(self.layers, self.options.levels)
-        return replace(
-            model, network=keep_zeros(network, model.example(), list(self.layers)), levels={**model.levels, **levels}
-        )
+        levels = {name: layer.levels for name, layer in self.layers.items() if self._rounds(name)}
+        weights = [name for name, layer in self.layers.items() if layer.mask.dim() > 1]
+        return replace(model, network=keep_zeros(network, model.example(), weights), levels={**model.levels, **levels})
+
+
+def _biases_of(network: nn.Module, weights: Iterable[str]) -> list[str]:
+    """The biases beside these weights, by parameter name."""
+    parameters = dict(network.named_parameters())
+    names = [f"{owner}{dot}bias" for owner, dot, _ in (name.rpartition(".") for name in weights)]
+    return [name for name in dict.fromkeys(names) if name in parameters and parameters[name].dim() == 1]
 
 
 def _plain(model: Model, ops: dict[str, Op]) -> Model:

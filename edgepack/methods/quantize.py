@@ -62,7 +62,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, trace
-        from edgepack.network.keep_levels import keep_levels
+        from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
 
@@ -72,10 +72,12 @@ class Quantize(Section):
             )
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
+        biases = biases_with_levels(model.network, model.levels)
         with lookups_told():
             network = self._post_training(model, context)
             batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
             frozen = complete_grid(network, ops, context.constraints, batches) | keep_levels(network, ops, model.levels)
+        keep_biases(network, biases)
         model = replace(model, network=network, frozen=frozen)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         if self.mode == "ptq":

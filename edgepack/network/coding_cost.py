@@ -23,7 +23,9 @@ def matrix_view(weight: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def probability_of(kept: torch.Tensor, axis: int) -> torch.Tensor:
-    """How likely an adaptive coder finds a weight at each place, from the density of its row and column. `kept` is boolean; same shape."""
+    """How likely an adaptive coder finds a weight at each place, from the density of its row and column (of all, for biases). `kept` is boolean; same shape."""
+    if kept.dim() == 1:
+        return torch.full(kept.shape, float(kept.float().mean())).clamp(_RAREST, _COMMONEST)
     view = matrix_view(kept, axis).float()
     rows = (view.sum(1, keepdim=True) + _PRIOR_WEIGHTS) / view.shape[1]
     columns = (view.sum(0, keepdim=True) + _PRIOR_WEIGHTS) / view.shape[0]

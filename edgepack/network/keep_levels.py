@@ -36,6 +36,19 @@ def keep_levels(network: nn.Module, ops: dict[str, Op], levels: Mapping[str, int
     return frozenset(placed)
 
 
+def keep_biases(network: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
+    """Put these biases back as they were, by parameter name, and let no training move them."""
+    with torch.no_grad():
+        for name, value in values.items():
+            network.get_parameter(name).copy_(value).requires_grad_(False)
+
+
+def biases_with_levels(network: nn.Module, levels: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Copies of the biases among what has few levels, by parameter name."""
+    found = {name: network.get_parameter(name).detach().clone() for name in levels}
+    return {name: value for name, value in found.items() if value.dim() == 1}
+
+
 def step_of(weight: torch.Tensor, levels: int, *, axis: int) -> torch.Tensor | None:
     """The step of a weight whose values are step × (-levels … levels): one for all, else one per output channel; None where neither fits.
 

@@ -27,7 +27,7 @@ from edgepack.core.types import Progress, Samples, SampleSource
 from edgepack.network.channels.norms import batch_norms
 from edgepack.network.grid import keep_zero_exact
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
-from edgepack.network.training import Augmentation, Training
+from edgepack.network.training import Training
 
 _CHECKPOINT_EVERY_S = 20.0
 
@@ -138,9 +138,7 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = self.options.learning_rate * factor
         batch = self._batch(step)
-        inputs = _augmented(
-            as_tensors(self.model, batch), self.options.augment, np.random.default_rng([self.seed, 11, step])
-        )
+        inputs = _augmented(as_tensors(self.model, batch), self.options, np.random.default_rng([self.seed, 11, step]))
         optimizer.zero_grad(set_to_none=True)
         for norm in self.norms:
             norm.train()
@@ -259,18 +257,18 @@ def _distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> to
 
 
 def _augmented(
-    inputs: tuple[torch.Tensor, ...], kinds: tuple[Augmentation, ...], rng: np.random.Generator
+    inputs: tuple[torch.Tensor, ...], options: Training, rng: np.random.Generator
 ) -> tuple[torch.Tensor, ...]:
     """Random flips and shifts of NCHW images; other inputs stay as they are."""
-    return tuple(_augmented_images(tensor, kinds, rng) if tensor.dim() == 4 else tensor for tensor in inputs)
+    return tuple(_augmented_images(tensor, options, rng) if tensor.dim() == 4 else tensor for tensor in inputs)
 
 
-def _augmented_images(images: torch.Tensor, kinds: tuple[Augmentation, ...], rng: np.random.Generator) -> torch.Tensor:
-    if "hflip" in kinds:
+def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Generator) -> torch.Tensor:
+    if "hflip" in options.augment:
         flipped = torch.from_numpy(rng.random(len(images)) < 0.5)
         images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
-    if "shift" in kinds:
-        reach = max(1, images.shape[-1] // 14)
+    if "shift" in options.augment:
+        reach = options.shift_pixels or max(1, images.shape[-1] // 14)
         padded = functional.pad(images, (reach,) * 4, mode="replicate")
         offsets = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
         height, width = images.shape[-2:]

@@ -33,7 +33,10 @@ class Training(Section):
     )
     temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of `distill`.")
     augment: tuple[Augmentation, ...] = Field(
-        default=(), description="Random changes of NCHW images: `hflip`, `shift` (by up to a 14th of the width)."
+        default=(), description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`)."
+    )
+    shift_pixels: int | None = Field(
+        default=None, ge=1, description="How far `shift` moves at most. Default: a 14th of the width, at least 1."
     )
     holdout: float = Field(
         default=0.1,
@@ -49,6 +52,8 @@ class Training(Section):
     def _one_length(self) -> Training:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either 'epochs' or 'steps'")
+        if self.shift_pixels is not None and "shift" not in self.augment:
+            raise ValueError("'shift_pixels' needs \"shift\" in 'augment'")
         if self.patience is not None and self.holdout == 0:
             raise ValueError("'patience' needs a 'holdout' above 0")
         return self

@@ -206,6 +206,20 @@ def test_what_an_earlier_step_removed_stays_removed(tmp_path: Path) -> None:
         assert not weight[state[name] == 0].any()
 
 
+def test_biases_get_few_levels_too_if_asked_and_keep_them_through_training(tmp_path: Path) -> None:
+    model = pruned(tmp_path, levels=3, bias_levels=7)
+    biases = {name: model.network.get_parameter(name).detach().clone() for name in ("first.bias", "last.bias")}
+
+    ready = Quantize(mode="qat", train=TRAIN).apply(model, context(small_model(), tmp_path / "qat"))
+
+    assert dict(model.levels) == {**dict.fromkeys(WEIGHTS, 3), **dict.fromkeys(biases, 7)}
+    for name, values in biases.items():
+        assert step_of(values, 7, axis=0) is not None
+        after = ready.network.get_parameter(name).detach()
+        torch.testing.assert_close(after, values, atol=2e-3, rtol=0)  # moved onto the int32 grid, no further
+        assert after.unique().numel() <= 15
+
+
 def test_sorted_channels_keep_levels_and_zeros(tmp_path: Path) -> None:
     model = pruned(tmp_path, levels=3)
     ordered = SortChannels().apply(model, context(small_model(), tmp_path / "sort"))
@@ -272,6 +286,7 @@ def test_a_budget_that_holds_no_weight_of_each_layer_is_refused(tmp_path: Path) 
         ({"sparsity": 0.5, "max_bytes": 100}, "'sparsity' and 'max_bytes'"),
         ({"sparsity": 1.0}, "less than 1"),
         ({"sparsity": 0.5, "levels": 5}, "1, 3, 7 or 15"),
+        ({"sparsity": 0.5, "bias_levels": 2}, "1, 3, 7 or 15"),
         ({"sparsity": 0.5, "regrow_until": 0.5}, "must not lie before the end of 'ramp'"),
         ({"max_bits_per_weight": 0}, "greater than 0"),
     ],

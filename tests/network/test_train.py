@@ -202,3 +202,23 @@ def test_the_teacher_does_not_change(tmp_path: Path) -> None:
     one.run(Silent(), what="x")
 
     assert same(before, dict(one.teacher.state_dict()))
+
+
+def test_images_are_shifted_no_further_than_asked(tmp_path: Path) -> None:
+    from edgepack.network.train import _augmented_images
+
+    images = torch.zeros(64, 1, 28, 28)
+    images[:, :, 14, 14] = 1.0
+
+    near = _augmented_images(
+        images, Training(steps=1, augment=("shift",), shift_pixels=1), np.random.default_rng(0)
+    ).nonzero()[:, 2:]
+    far = _augmented_images(images, Training(steps=1, augment=("shift",)), np.random.default_rng(0)).nonzero()[:, 2:]
+
+    assert (near.min(), near.max()) == (13, 15)
+    assert (far.min(), far.max()) == (12, 16)
+
+
+def test_a_reach_without_shifts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'shift_pixels' needs \"shift\" in 'augment'"):
+        Training(steps=1, shift_pixels=2)
