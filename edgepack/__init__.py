@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Recipe", "bench", "build", "load_recipe", "read_bundle", "verify"]
+__all__ = ["Bundle", "Recipe", "bench", "build", "join", "load_recipe", "read_bundle", "verify"]
 
 if TYPE_CHECKING:
     from edgepack.bundle import Bundle, read_bundle
+    from edgepack.bundle.join import join
     from edgepack.opened import bench
     from edgepack.pipeline import build
     from edgepack.recipe import Recipe, load_recipe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "edgepack.bundle",
     "read_bundle": "edgepack.bundle",
+    "join": "edgepack.bundle.join",
     "Recipe": "edgepack.recipe",
     "load_recipe": "edgepack.recipe",
     "bench": "edgepack.opened",

@@ -38,6 +38,7 @@ from edgepack.updates import base_of
 
 WORK_FOLDER = ".edgepack"
 CALIBRATION_SAMPLES = 300
+_PACKAGE = Path(__file__).resolve().parent
 _SPACE_NEEDED_BYTES = 500_000_000
 _TOOLS = (
     "torch", "torch-pruning", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
@@ -60,7 +61,7 @@ _CODE = (
     "runtimes",
     "sources",
     "stages",
-    "stats.py",
+    "stats",
     "targets.py",
     "updates.py",
 )
@@ -227,14 +228,17 @@ def tool_versions() -> dict[str, str]:
 @cache
 def code_digest(parts: tuple[str, ...] = _CODE) -> str:
     """One digest over the code that decides about a stage's bytes: files and folders of our package."""
-    package = Path(__file__).resolve().parent
+    return digest_of_files(code_files(parts), root=_PACKAGE)
+
+
+def code_files(parts: tuple[str, ...] = _CODE) -> list[Path]:
+    """The files of some parts of our package; of the parts of every stage, those that only the bundle's bytes depend on are left out."""
+    apart = () if parts == BUNDLE_CODE else BUNDLE_CODE
     files: list[Path] = []
     for part in parts:
-        path = package / part
+        path = _PACKAGE / part
         files.extend([path] if path.is_file() else path.rglob("*.py"))
-    if parts == _CODE:
-        files = [file for file in files if str(file.relative_to(package)) not in BUNDLE_CODE]
-    return digest_of_files(files, root=package)
+    return [file for file in files if str(file.relative_to(_PACKAGE)) not in apart]
 
 
 def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:

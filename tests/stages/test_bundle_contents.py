@@ -16,7 +16,7 @@ from edgepack.bundle.golden import read_golden, read_raw
 from edgepack.core.errors import RecipeError
 from edgepack.data.answers import default_answer_steps
 from edgepack.pipeline import build
-from edgepack.plan import make_plans
+from edgepack.plan import BUNDLE_CODE, code_files, make_plans
 from edgepack.runtimes.grid import quantize
 
 
@@ -110,3 +110,12 @@ def test_outputs_that_are_shares_get_no_softmax() -> None:
         {"op": "top_k", "k": 2, "threshold": 0.0},
     )
     assert default_answer_steps(None, logits, None) == ({"op": "dequantize"},)
+
+
+def test_new_code_of_the_format_packs_again_and_trains_nothing_again() -> None:
+    every_stage = {file.name for file in code_files()}
+    only_the_bundle = {file.name for file in code_files(BUNDLE_CODE)}
+
+    assert {"archive.py", "manifest.py", "bom.py", "postprocess.py", "described.py"} <= only_the_bundle
+    assert not {"archive.py", "bom.py", "described.py"} & every_stage
+    assert {"quantize.py", "preprocess.py", "golden.py"} <= every_stage
