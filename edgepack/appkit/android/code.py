@@ -61,7 +61,7 @@ def calls_of(step: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _resize(step: Mapping[str, Any]) -> str:
-    name = f"Preprocess.Filter.{step.get('filter', 'bilinear').upper()}"
+    name = f"Resize.Filter.{step.get('filter', 'bilinear').upper()}"
     if step.get("mode") == "short_side":
         return f"resizeShortSide({step['size']}, {name})"
     return f"resize({_size(step['size'])}, {name})"

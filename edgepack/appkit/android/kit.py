@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,7 @@ from edgepack.appkit.answers import app_output, input_bytes
 from edgepack.appkit.names import names_of
 from edgepack.appkit.raw import golden_step, raw_npy
 from edgepack.appkit.rendering import copy_entries, render
-from edgepack.appkit.steps import app_input
+from edgepack.appkit.steps import AppInput, app_input
 from edgepack.bundle import Bundle
 from edgepack.bundle.manifest import Variant
 from edgepack.core.digest import sha256_bytes
@@ -81,15 +82,14 @@ def _write_assets(bundle: Bundle, variant: Variant, folder: Path, values: dict[s
 
 
 def _values(bundle: Bundle, variant: Variant, trusted_keys: Sequence[PublicKey]) -> dict[str, Any]:
+    """What the templates name."""
     manifest, names = bundle.manifest, names_of(bundle.manifest.name)
-    taken, given = app_input(bundle, variant), app_output(bundle, variant)
     labels = list(manifest.labels or ())
     if len(labels) > LABELS_MAX:
         raise UnsupportedError(
             f"{bundle.path}: {len(labels)} labels don't fit into a Java class (at most {LABELS_MAX}); "
             "leave them out of the recipe and read them from a file of the app"
         )
-    grid = given.tensor.quantization
     return {
         "manifest": manifest,
         "variant": variant,
@@ -105,10 +105,20 @@ def _values(bundle: Bundle, variant: Variant, trusted_keys: Sequence[PublicKey])
         "model_sha256": variant.model.sha256,
         "manifest_sha256": sha256_bytes(bundle.read("manifest.json")),
         "signature": _signature(bundle, trusted_keys),
+        "litert": LITERT,
+        **_steps(bundle, variant),
+    }
+
+
+def _steps(bundle: Bundle, variant: Variant) -> dict[str, Any]:
+    """From the raw sample to the answer, and the samples that prove it."""
+    taken, given = app_input(bundle, variant), app_output(bundle, variant)
+    grid = given.tensor.quantization
+    return {
         "is_image": taken.takes == "image",
         "channels": list(taken.channels),
         "raw_shape": list(taken.raw_shape),
-        "raw_length": _product(taken.raw_shape),
+        "raw_length": prod(taken.raw_shape),
         "pipeline": pipeline(taken),
         "input_bytes": input_bytes(taken.tensor),
         "output_bytes": given.size_bytes,
@@ -119,8 +129,7 @@ def _values(bundle: Bundle, variant: Variant, trusted_keys: Sequence[PublicKey])
         "dequantizes": "dequantize" in given.score_steps,
         "answer_calls": answer_calls(given),
         "top_k": given.top_k,
-        "golden": _golden(bundle, variant),
-        "litert": LITERT,
+        "golden": _golden(bundle, variant, taken),
     }
 
 
@@ -141,11 +150,10 @@ def _signature(bundle: Bundle, trusted_keys: Sequence[PublicKey]) -> dict[str, s
     raise AssertionError("make_appkit has checked that a trusted key signed it")
 
 
-def _golden(bundle: Bundle, variant: Variant) -> dict[str, Any] | None:
+def _golden(bundle: Bundle, variant: Variant, taken: AppInput) -> dict[str, Any] | None:
     golden = variant.golden
     if golden is None:
         return None
-    taken = app_input(bundle, variant)
     shape = list(taken.raw_shape)
     if taken.takes == "image":
         height, width, channels = (*shape, 1)[:3]
@@ -157,16 +165,9 @@ def _golden(bundle: Bundle, variant: Variant) -> dict[str, Any] | None:
         "tolerance_steps": golden.tolerance_steps,
         "output_step": golden_step(bundle, variant),
         "raw_samples": golden.raw_samples or 0,
-        "raw_bytes": _product(shape) * (1 if taken.takes == "image" else 4),
+        "raw_bytes": prod(shape) * (1 if taken.takes == "image" else 4),
         "raw_reader": None if golden.raw is None else reader,
     }
-
-
-def _product(shape: Sequence[int]) -> int:
-    length = 1
-    for side in shape:
-        length *= side
-    return length
 
 
 ANDROID = AndroidKit()

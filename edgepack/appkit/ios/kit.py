@@ -79,23 +79,31 @@ def _write_golden(bundle: Bundle, variant: Variant, folder: Path) -> None:
 
 
 def _values(bundle: Bundle, variant: Variant, trusted_keys: Sequence[PublicKey]) -> dict[str, Any]:
+    """What the templates name."""
     manifest, names = bundle.manifest, names_of(bundle.manifest.name)
-    taken, given = app_input(bundle, variant), app_output(bundle, variant)
-    prefix = f"{names.module}_epp"
-    calls = pipeline(taken)
     return {
         "swift": swift_text,
         "manifest": manifest,
         "variant": variant,
         "title": f"{manifest.name} {manifest.version}",
         "module": names.type,
-        "c": prefix,
+        "c": f"{names.module}_epp",
         "model_file": PurePosixPath(variant.model.path).name,
         "manifest_sha256": sha256_bytes(bundle.read("manifest.json")),
         "keys": [
             {"algorithm": key.algorithm, "key_id": key.key_id, "public_key": base64.b64encode(key.der).decode()}
             for key in trusted_keys
         ],
+        "onnxruntime": ONNXRUNTIME,
+        **_steps(bundle, variant),
+    }
+
+
+def _steps(bundle: Bundle, variant: Variant) -> dict[str, Any]:
+    """From the raw sample to the answer, and the samples that prove it."""
+    taken, given = app_input(bundle, variant), app_output(bundle, variant)
+    calls = pipeline(taken)
+    return {
         "is_image": taken.takes == "image",
         "channels": list(taken.channels),
         "raw_shape": list(taken.raw_shape),
@@ -110,7 +118,6 @@ def _values(bundle: Bundle, variant: Variant, trusted_keys: Sequence[PublicKey])
         "answer_calls": answer_calls(given),
         "top_k": given.top_k,
         "golden": _golden(bundle, variant, taken),
-        "onnxruntime": ONNXRUNTIME,
     }
 
 
