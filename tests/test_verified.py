@@ -19,7 +19,8 @@ from edgepack.bundle.golden import to_npy
 from edgepack.bundle.manifest import Manifest
 from edgepack.cli import app
 from edgepack.core.digest import sha256_file
-from edgepack.core.errors import CheckFailed, DeviceLost, EnvironmentProblem, UsageError
+from edgepack.core.errors import CheckFailed, DeviceLost, EnvironmentProblem, UnsupportedError, UsageError
+from edgepack.devices.inventory import Device
 from edgepack.devices.local import LocalTransport
 from edgepack.signing.bundles import sign_bundle
 from edgepack.signing.keys import PrivateKey
@@ -145,6 +146,22 @@ def test_a_device_without_the_runtime_is_told_so(write: Write, tmp_path: Path) -
 
     with pytest.raises(EnvironmentProblem):
         verify(write(), device="bare", inventory=inventory)
+
+
+def test_a_device_that_only_tells_times_is_refused(write: Write) -> None:
+    """LiteRT's benchmark program, for devices without Python, gives no outputs."""
+    from edgepack.bench.golden import run_on_device
+    from edgepack.bundle import read_bundle
+    from edgepack.opened import variant_model
+
+    bundle = read_bundle(write())
+    model = variant_model(bundle, bundle.variant())
+    program = Path(__file__).parent / "devices" / "benchmark_model_stand_in.sh"
+    with LocalTransport("", device=Device(name="phone", address="local", python="python9")) as device:
+        device.native_benchmark = program  # type: ignore[attr-defined]
+
+        with pytest.raises(UnsupportedError, match="tells no outputs; golden samples need a Python on the device"):
+            run_on_device(model, {}, device=device)
 
 
 def test_a_device_that_goes_away_ends_with_its_own_exit_code(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.cli.options import FILE, json_option
+from edgepack.cli.wire_input import begins_as_wire
+from edgepack.core.errors import UsageError
 
 if TYPE_CHECKING:
     from edgepack.signing.keys import PrivateKey
@@ -66,6 +68,8 @@ def sign(
         raise click.UsageError(
             "--format oms takes one key and no --add: its file holds one signature; write one per key"
         )
+    if style == "edgepack" and begins_as_wire(bundle):
+        raise UsageError(f"{bundle}: is a wire form; sign the bundle, then pack it: its wire form keeps the signature")
     opened = [read_private_key(path, password=password_of(path)) for path in keys]
     if style == "oms":
         written = _sign_oms(bundle, opened[0], output, unpacked=unpacked)

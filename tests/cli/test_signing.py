@@ -144,6 +144,7 @@ def test_a_wire_form_keeps_its_signature_and_is_judged_by_it(
     run("trust", "add", "vendor", tmp_path / "release.pub.pem", "--trust", (own := tmp_path / "own.toml"))
     run("trust", "policy", "--unsigned", "refuse", "--trust", own)
 
+    assert "sign the bundle, then pack it" in run("sign", unsigned, "--key", key, code=UsageError.exit_code).stderr
     run("unpack", tmp_path / "signed.edgepackz", "-o", tmp_path / "again.edgepack", "--trust", own)
 
     assert (tmp_path / "again.edgepack").read_bytes() == bundle_path.read_bytes()
