@@ -37,6 +37,7 @@ def _variant_lines(variant: Variant, *, heading: str) -> list[str]:
     if (metric := variant.metric) is not None:
         original = f"; the original float model has {metric.float_value:.2%}" if metric.float_value is not None else ""
         lines.append(f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples{original}")
+    lines += _origin_lines(variant)
     lines += ["", "| | name | shape | dtype | layout | scale | zero point |", "|---|---|---|---|---|---|---|"]
     lines += [_row("input", tensor) for tensor in variant.inputs]
     lines += [_row("output", tensor) for tensor in variant.outputs]
@@ -47,6 +48,29 @@ def _variant_lines(variant: Variant, *, heading: str) -> list[str]:
             f"{golden.tolerance_steps:g} steps of {_listed(golden.outputs)}.",
             "",
         ]
+    if variant.checks:
+        lines += ["| check | value | limit | passed |", "|---|---|---|---|"]
+        lines += [
+            f"| {check.kind}: {check.name} | {check.value:.6g} | {'≤' if check.direction == 'max' else '≥'} {check.limit:.6g} | "
+            f"{'yes' if check.passed else '**no**'} |"
+            for check in variant.checks
+        ]
+        lines.append("")
+    return lines
+
+
+def _origin_lines(variant: Variant) -> list[str]:
+    """How the model was made, as far as its lineage says."""
+    lines = []
+    steps = variant.lineage.get("compression")
+    methods = [str(step.get("method")) for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    lines += [f"- compression: {', '.join(methods)}"] if methods else []
+    data = variant.lineage.get("data")
+    for role, one in data.items() if isinstance(data, dict) else ():
+        if isinstance(one, dict):
+            digest = f", sha256 `{one['sha256']}`" if isinstance(one.get("sha256"), str) else ""
+            count = f"{one['count']} samples" if isinstance(one.get("count"), int) else "all samples"
+            lines.append(f"- {role} data: {one.get('provider', 'unknown')}, {count}{digest}")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,16 @@ def join(bundles: Sequence[Bundle], path: Path) -> Path:
     for bundle in bundles:
         bundle.verify()
     first = _refuse_different(bundles)
-    sets = {variant.target: _files_of(bundle, variant) for bundle in bundles for variant in bundle.manifest.variants}
-    if len(sets) != sum(len(bundle.manifest.variants) for bundle in bundles):
+    parts = [_part(bundle, variant) for bundle in bundles for variant in bundle.manifest.variants]
+    targets = [part.variant.target for part in parts]
+    if twice := sorted({target for target in targets if targets.count(target) > 1}):
         raise UsageError(
-            f"{path}: two of the bundles have a model for the same target ({', '.join(sorted(sets))}); leave one out"
+            f"{path}: two of the bundles have a model for the same target ({', '.join(twice)}); leave one out"
         )
-    if clash := _OWN_FOLDERS & set(sets):
+    if clash := _OWN_FOLDERS & set(targets):
         raise UsageError(f"{path}: a target called '{min(clash)}' would share a bundle's own folder; rename the target")
-    shared = _equal_in_all([digests for _, digests in sets.values()])
-    variants = [
-        _moved(variant, _places(list(sets[variant.target][1]), variant.target, shared))
-        for bundle in bundles
-        for variant in bundle.manifest.variants
-    ]
+    shared = _equal_in_all([part.digests for part in parts])
+    variants = [_moved(part, shared) for part in parts]
     manifest = Manifest.model_validate(
         {
             **{name: getattr(first, name) for name in _SHARED},
@@ -48,10 +46,23 @@ def join(bundles: Sequence[Bundle], path: Path) -> Path:
         }
     )
     files: dict[str, Source] = {}
-    for target, (sources, digests) in sets.items():
-        places = _places(list(digests), target, shared)
-        files |= {places[name]: source for name, source in sources.items()}
+    for part in parts:
+        files |= {part.place(name, shared): source for name, source in part.sources.items()}
     return write_bundle(path, manifest=manifest, files={**files, **derived_files(manifest)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A variant and what belongs to it, by the names that the files would have in a bundle of their own; `alone` maps the manifest's names to these."""
+
+    variant: Variant
+    sources: dict[str, Source]
+    digests: dict[str, str]
+    alone: dict[str, str]
+
+    def place(self, name: str, shared: frozenset[str]) -> str:
+        """Where a file goes."""
+        return name if name in shared else f"{self.variant.target}/{name}"
 
 
 def _refuse_different(bundles: Sequence[Bundle]) -> Manifest:
@@ -68,22 +79,23 @@ def _refuse_different(bundles: Sequence[Bundle]) -> Manifest:
     return first.manifest
 
 
-def _files_of(bundle: Bundle, variant: Variant) -> tuple[dict[str, Source], dict[str, str]]:
-    """What belongs to a variant, by the names that it would have alone: where the bytes are, and their digests."""
+def _part(bundle: Bundle, variant: Variant) -> _Part:
+    """What belongs to a variant: the files that it names, those below its folder, and those below no target's folder."""
     own = [f"{target}/" for target in bundle.manifest.targets] if len(bundle.manifest.variants) > 1 else []
     places = {place.entry.name: place for place in bundle.layout.placed}
-    digests = {file.path: file.sha256 for file in bundle.manifest.files}
-    sources: dict[str, Source] = {}
-    found: dict[str, str] = {}
-    for name in digests:
-        prefix = next((one for one in own if name.startswith(one)), "")
-        alone = name.removeprefix(prefix)
-        if prefix not in ("", f"{variant.target}/") or alone in DERIVED_NAMES:
+    part = _Part(variant=variant, sources={}, digests={}, alone={})
+    for file in bundle.manifest.files:
+        prefix = next((one for one in own if file.path.startswith(one)), "")
+        name = file.path.removeprefix(prefix)
+        is_ours = prefix in ("", f"{variant.target}/") or file.path in variant.files
+        if not is_ours or name in DERIVED_NAMES:
             continue
-        place = places[name]
-        sources[alone] = Region(path=bundle.path, offset=place.data_offset, size_bytes=place.entry.size_bytes)
-        found[alone] = digests[name]
-    return sources, found
+        if part.digests.setdefault(name, file.sha256) != file.sha256:
+            raise UsageError(f"{bundle.path}: the model for {variant.target} has two files called '{name}'")
+        place = places[file.path]
+        part.sources[name] = Region(path=bundle.path, offset=place.data_offset, size_bytes=place.entry.size_bytes)
+        part.alone[file.path] = name
+    return part
 
 
 def _equal_in_all(sets: Sequence[dict[str, str]]) -> frozenset[str]:
@@ -92,18 +104,13 @@ def _equal_in_all(sets: Sequence[dict[str, str]]) -> frozenset[str]:
     return frozenset(name for name, digest in first.items() if all(other.get(name) == digest for other in others))
 
 
-def _places(names: Sequence[str], target: str, shared: frozenset[str]) -> dict[str, str]:
-    """Where the files of a variant go, by their names alone."""
-    return {name: name if name in shared else f"{target}/{name}" for name in names}
-
-
-def _moved(variant: Variant, places: dict[str, str]) -> Variant:
-    """The variant with its files at other places; the names in it may be those of a joined bundle already."""
+def _moved(part: _Part, shared: frozenset[str]) -> Variant:
+    """The variant with its files at their new places."""
 
     def place(name: str) -> str:
-        return places[name.removeprefix(f"{variant.target}/") if name not in places else name]
+        return part.place(part.alone[name], shared)
 
-    content = variant.model_dump()
+    content = part.variant.model_dump()
     content["model"]["path"] = place(content["model"]["path"])
     for companion in content["model"]["companions"]:
         companion["path"] = place(companion["path"])

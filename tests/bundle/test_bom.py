@@ -10,6 +10,7 @@ import pytest
 from small_bundle import content, variant
 
 from edgepack.bundle.bom import bill_of_materials
+from edgepack.bundle.card import model_card
 from edgepack.bundle.manifest import Manifest
 from edgepack.bundle.provenance import provenance
 
@@ -77,6 +78,22 @@ def test_the_bill_of_materials_names_model_data_quality_and_tools() -> None:
     data = [one for one in bom["components"] if one["type"] == "data"]
     assert {one["name"] for one in data} == {"train data", "evaluation data"}
     assert {"name": "torch", "type": "library", "version": "2.13.0"} in bom["metadata"]["tools"]["components"]
+
+
+def test_the_model_card_says_what_a_person_asks_first() -> None:
+    card = model_card(described(labels=["a"], postprocess=[{"op": "softmax"}]))
+
+    for words in (
+        "# digits 1.0.0 for arm64",
+        "licence: Apache-2.0",
+        "top1: 90.00% on 1000 samples; the original float model has 95.00%",
+        f"train data: npz, 10 samples, sha256 `{'a' * 64}`",
+        "evaluation data: python, all samples",
+        "| input | `image` | [1, 2] | int8 |",
+        "| accuracy: drop_points | 0.5 | ≤ 1 | yes |",
+        "1. `{'op': 'softmax'}`",
+    ):
+        assert words in card, words
 
 
 def test_equal_manifests_give_equal_bytes_and_others_another_serial_number() -> None:

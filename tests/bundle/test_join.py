@@ -104,6 +104,24 @@ def test_a_damaged_bundle_is_not_joined(tmp_path: Path) -> None:
         join([good, bad], tmp_path / "joined")
 
 
+def test_a_variant_that_names_a_file_below_another_target_takes_it_along(tmp_path: Path) -> None:
+    joined = read_bundle(join([one(tmp_path, "arm64"), one(tmp_path, "intel", model=b"other")], tmp_path / "joined"))
+    arm64, intel = (variant.model_dump() for variant in joined.manifest.variants)
+    manifest = Manifest.model_validate(
+        {**joined.manifest.model_dump(), "variants": [arm64, {**intel, "model": arm64["model"]}]}
+    )
+    strange = write_bundle(
+        tmp_path / "strange", manifest=manifest, files={name: joined.read(name) for name in joined.names[1:]}
+    )
+
+    with pytest.raises(UsageError, match=r"the model for intel has two files called 'model/model\.tflite'"):
+        join([read_bundle(strange)], tmp_path / "again")
+    left = {name: joined.read(name) for name in joined.names[1:] if name != "intel/model/model.tflite"}
+    write_bundle(strange, manifest=manifest, files=left)
+    again = read_bundle(join([read_bundle(strange)], tmp_path / "again"))
+    assert [variant.model.path for variant in again.manifest.variants] == ["model/model.tflite"] * 2
+
+
 def test_files_are_attached_and_the_rest_stays(tmp_path: Path) -> None:
     bundle = one(tmp_path, "arm64")
 
