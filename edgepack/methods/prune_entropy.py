@@ -203,22 +203,23 @@ class _Pruning:
             scores.append((score / cost if self.options.coding_cost else score).flatten())
             costs.append(cost.flatten())
         score, cost = torch.cat(scores), torch.cat(costs)
-        order = score.argsort(descending=True, stable=True)
-        count = self._affordable(cost[order], left)
         kept = torch.zeros_like(score, dtype=torch.bool)
-        kept[order[:count]] = True
+        if self.options.sparsity is not None:
+            count = max(1, round(self.total * (1 - self.options.sparsity * (1 - left))))
+            kept[score.topk(count, sorted=False).indices] = True
+        else:
+            order = score.argsort(descending=True, stable=True)
+            kept[order[: self._affordable(cost[order], left)]] = True
         kept &= score > 0
         for layer, part in zip(self.layers.values(), torch.split(kept, [c.numel() for c in costs]), strict=True):
             layer.mask.copy_(part.reshape(layer.mask.shape))
 
     def _affordable(self, cost: torch.Tensor, left: float) -> int:
-        """How many of the weights, the best first, may be kept."""
+        """How many of the weights, the best first, a budget of bits holds."""
         import torch
 
         from edgepack.network.coding_cost import probability_of
 
-        if self.options.sparsity is not None:
-            return max(1, round(self.total * (1 - self.options.sparsity * (1 - left))))
         zeros = sum(
             float(-torch.log2(1 - probability_of(layer.mask, layer.axis)).sum()) for layer in self.layers.values()
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -91,6 +92,7 @@ class Trainer:
         held = int(len(samples) * options.holdout)
         # Positions, not copies: the training samples are the largest thing in memory.
         self.samples, self.held_out, self.trained_on = samples, np.sort(order[:held]), np.sort(order[held:])
+        self.order: tuple[int, NDArray[np.intp]] | None = None  # of the epoch that is trained now
         self.steps_per_epoch = max(1, math.ceil(len(self.trained_on) / options.batch_size))
         self.total_steps = total_steps(options, len(samples))
         self.best_from_step = math.ceil(self.total_steps * best_after)
@@ -157,7 +159,9 @@ class Trainer:
 
     def _batch(self, step: int) -> Samples:
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 5, epoch]).permutation(self.trained_on)
+        if self.order is None or self.order[0] != epoch:
+            self.order = epoch, np.random.default_rng([self.seed, 5, epoch]).permutation(self.trained_on)
+        order = self.order[1]
         start = position * self.options.batch_size
         return self.samples.take(order[start : start + self.options.batch_size])
 
@@ -272,7 +276,7 @@ def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Ge
         padded = functional.pad(images, (reach,) * 4, mode="replicate")
         offsets = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
         height, width = images.shape[-2:]
-        images = torch.stack(
-            [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, offsets, strict=True)]
-        )
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        rows, columns = torch.from_numpy(offsets).unbind(1)
+        images = windows[torch.arange(len(images)), :, rows, columns]
     return images
