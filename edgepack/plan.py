@@ -113,7 +113,7 @@ class BuildPlan:
     calibration: Data
     evaluation: Data
     labels: tuple[str, ...] | None
-    license_text: bytes | None
+    texts: Mapping[str, bytes]
     work_folder: Path
     dist_folder: Path
     threads: int
@@ -202,7 +202,7 @@ def make_plans(
                 calibration=calibration,
                 evaluation=evaluation,
                 labels=_labels(read, folder),
-                license_text=_license_text(read, folder),
+                texts=_texts(read, folder),
                 work_folder=work_folder,
                 dist_folder=(dist_folder or folder / "dist").resolve(),
                 threads=read.threads or len(os.sched_getaffinity(0)),
@@ -336,14 +336,22 @@ def _data(
     return train, calibration, evaluation
 
 
-def _license_text(recipe: Recipe, folder: Path) -> bytes | None:
-    if recipe.bundle.license_file is None:
-        return None
-    file = folder / recipe.bundle.license_file
-    try:
-        return file.read_text(encoding="utf-8").encode()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise RecipeError(f"bundle.license_file: {file} can't be read ({exc}); give a text file in UTF-8") from exc
+def _texts(recipe: Recipe, folder: Path) -> dict[str, bytes]:
+    """Text files that the recipe names and a bundle carries as they are, by entry name."""
+    about = recipe.bundle
+    named = (("license_file", "LICENSE", about.license_file), ("vocabulary", "vocabulary.txt", about.vocabulary))
+    found = {}
+    for key, entry, place in named:
+        if place is None:
+            continue
+        try:
+            found[entry] = (folder / place).read_bytes()
+            found[entry].decode("utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise RecipeError(
+                f"bundle.{key}: {folder / place} can't be read ({exc}); give a text file in UTF-8"
+            ) from exc
+    return found
 
 
 def _labels(recipe: Recipe, folder: Path) -> tuple[str, ...] | None:

@@ -268,6 +268,10 @@ class BundleSection(Section):
     labels: tuple[str, ...] | str | None = Field(
         default=None, description="Class names in output order: a list, or a text file with one per line."
     )
+    vocabulary: str | None = Field(
+        default=None,
+        description="Text file with one token per line, for a model whose input is token ids, relative to the recipe; becomes vocabulary.txt.",
+    )
     postprocess: tuple[PostprocessStep, ...] | None = Field(
         default=None,
         description="Steps from the first output to an answer. Default: `dequantize`, and with labels `top_k` with `k = 5`, after a `softmax` where "

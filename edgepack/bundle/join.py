@@ -88,7 +88,7 @@ def _part(bundle: Bundle, variant: Variant) -> _Part:
         prefix = next((one for one in own if file.path.startswith(one)), "")
         name = file.path.removeprefix(prefix)
         is_ours = prefix in ("", f"{variant.target}/") or file.path in variant.files
-        if not is_ours or name in DERIVED_NAMES:
+        if not is_ours or (name in DERIVED_NAMES and file.path not in variant.files):
             continue
         if part.digests.setdefault(name, file.sha256) != file.sha256:
             raise UsageError(f"{bundle.path}: the model for {variant.target} has two files called '{name}'")

@@ -47,7 +47,7 @@ def bundle(
         parity.key,
         plan.recipe.bundle.model_dump(mode="json"),
         list(plan.labels or ()),
-        None if plan.license_text is None else sha256_bytes(plan.license_text),
+        {name: sha256_bytes(text) for name, text in plan.texts.items()},
         sha256_bytes(recipe_bytes),
         plan.target_name,
         code_digest(BUNDLE_CODE),
@@ -81,8 +81,7 @@ def bundle(
         files |= {path: to_npy(outputs[item.name]) for path, item in zip(golden.outputs, variant.outputs, strict=True)}
         if raw is not None:
             files[RAW_NAME] = to_npy(raw)
-        if plan.license_text is not None:
-            files["LICENSE"] = plan.license_text
+        files |= plan.texts
         if plan.labels:
             files["labels.txt"] = ("\n".join(plan.labels) + "\n").encode()
         files |= derived_files(manifest)

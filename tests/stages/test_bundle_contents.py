@@ -76,13 +76,15 @@ def test_steps_and_licence_of_the_recipe_are_bundled_and_nothing_is_trained_agai
 ) -> None:
     project = built_project(PTQ).copy(tmp_path / "project")
     recipe = project.folder / "edgepack.toml"
-    added = 'license_file = "LICENSE.txt"\npostprocess = [{ op = "dequantize" }, { op = "sigmoid" }]\n'
+    added = 'vocabulary = "tokens.txt"\nlicense_file = "LICENSE.txt"\npostprocess = [{ op = "dequantize" }, { op = "sigmoid" }]\n'
     recipe.write_text(recipe.read_text().replace('name = "tiny"\n', f'name = "tiny"\n{added}'))
     (project.folder / "LICENSE.txt").write_text("Do as you like.\n")
+    (project.folder / "tokens.txt").write_text("[PAD]\n[UNK]\n")
 
     bundle = build(project.folder)
 
     assert bundle.read("LICENSE") == b"Do as you like.\n"
+    assert bundle.read("vocabulary.txt") == b"[PAD]\n[UNK]\n"
     assert [step["op"] for step in bundle.manifest.postprocess] == ["dequantize", "sigmoid"]
     (project.folder / "LICENSE.txt").unlink()
     with pytest.raises(RecipeError, match=r"bundle\.license_file: .*LICENSE\.txt can't be read"):
