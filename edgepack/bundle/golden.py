@@ -21,7 +21,7 @@ _DIMENSIONS_MAX = 17  # those of a tensor and the samples
 _KINDS = "biuf"  # bool, signed, unsigned, float: what every language can read without pickle
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<descr>\|[biu]1|<[iu][248]|<f[248])', 'fortran_order': False, "
-    rb"'shape': \((?P<shape>|[0-9]{1,10},|[0-9]{1,10}(?:, [0-9]{1,10})+)\), \} *\n",
+    rb"'shape': \((?P<shape>|{size},|{size}(?:, {size})+)\), \} *\n".replace(b"{size}", rb"(?:0|[1-9][0-9]{0,9})"),
     re.DOTALL,
 )
 

@@ -176,6 +176,30 @@ def mutate_archive(data: bytes, size_max: int, seed: int, mutate: Mutate) -> byt
             return mutate(data, size_max)
 
 
+_DESCRIPTIONS = ("|b1", "|i1", "|u1", "<i2", "<u8", "<f2", "<f4", "<f8", ">i4", "<c8", "|O", "<U3", "|i4", "<b1")
+_SIZES = (0, 1, 2, 3, 7, 255, 65536, 2**31, 2**32 - 1, 9_999_999_999)
+
+
+def mutate_npy(data: bytes, size_max: int, seed: int, mutate: Mutate) -> bytes:
+    """Two times of three another header, of the right length, with data that may fit."""
+    generator = random.Random(seed)
+    if generator.random() < 1 / 3:
+        return mutate(data, size_max)
+    sizes = [generator.choice(_SIZES) for _ in range(generator.randrange(4))]
+    shape = ", ".join(map(str, sizes)) + ("," if len(sizes) == 1 else "")
+    kind, order = generator.choice(_DESCRIPTIONS), generator.choice(("False", "False", "False", "True"))
+    header = f"{{'descr': '{kind}', 'fortran_order': {order}, 'shape': ({shape}), }}".encode()
+    if generator.random() < 0.2:
+        header = mutate(header, 512)
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    whole = 1
+    for size in sizes:
+        whole *= size
+    fitting = generator.choice((whole * int(kind[-1]) if kind[-1].isdigit() else 8, generator.randrange(64)))
+    payload = (data * 40)[: min(fitting, size_max)]
+    return (b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + payload)[:size_max]
+
+
 def _mutate_bytes(data: bytes, size_max: int, _seed: int, mutate: Mutate) -> bytes:
     return mutate(data, size_max)
 
@@ -192,4 +216,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "oms": oms,
     "public_key": public_key,
 }
-MUTATORS = {"archive": mutate_archive, "manifest": mutate_json, "signatures": mutate_json, "oms": mutate_json}
+MUTATORS = {
+    "archive": mutate_archive,
+    "golden": mutate_npy,
+    "manifest": mutate_json,
+    "oms": mutate_json,
+    "signatures": mutate_json,
+}

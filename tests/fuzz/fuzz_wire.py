@@ -6,6 +6,7 @@ An input of `wire` is the number of bytes of the base (two bytes; 0: none), the 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import random
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 from fuzz_bundle import seeds as bundle_seeds
 
 from edgepack.codec.coders import encode
+from edgepack.codec.library import library
 from edgepack.codec.types import Segment
 from edgepack.codec.wire import open_wire, read_header, write_wire
 from edgepack.codec.wire_read import unpack_wire
@@ -23,6 +25,8 @@ from edgepack.core.errors import BundleError
 
 OUTPUT_BYTES_MAX = 1 << 20  # larger ones are not tried: the fuzzer would only wait for memory
 SUFFIXES = (".bin", ".edgepack", ".tflite", ".onnx", ".safetensors", ".npy", ".xml")
+_WRONG_DIGEST = -12
+_WORK = ctypes.create_string_buffer(32 << 20)
 Mutate = Callable[[bytes, int], bytes]
 
 
@@ -37,16 +41,46 @@ def joined(base: bytes | None, wire: bytes) -> bytes:
 
 
 def wire(data: bytes) -> None:
-    """What comes out has the SHA-256 of the header, and comes out again."""
+    """What comes out has the SHA-256 of the header; the decoders in Python and in C take and refuse the same files, and give the same bytes.
+
+    A digest that doesn't fit is set right, or a changed file would always be refused in the end.
+    """
     base, packed = split(data)
     try:
-        if read_header(packed).output_bytes > OUTPUT_BYTES_MAX:
-            return
-        found = unpack_wire(packed, base=base)
+        header = read_header(packed)
     except BundleError:
+        assert by_c(packed, base)[0] != 0
         return
+    if header.output_bytes > OUTPUT_BYTES_MAX:
+        return
+    answer, out = by_c(packed, base)
+    if answer == _WRONG_DIGEST:
+        packed = packed.replace(header.output_sha256, hashlib.sha256(out).digest(), 1)
+        answer, out = by_c(packed, base)
+    try:
+        found = unpack_wire(packed, base=base)
+    except BundleError as exc:
+        assert answer != 0, f"C takes what Python refuses: {exc}"
+        return
+    assert answer == 0, f"Python takes what C refuses: {answer}"
+    assert found == out
     assert hashlib.sha256(found).digest() == read_header(packed).output_sha256
-    assert unpack_wire(packed, base=base) == found
+
+
+def by_c(packed: bytes, base: bytes | None) -> tuple[int, bytes]:
+    """The answer and the output of the decoder in C; a negative answer, too, where the output would be large."""
+    compiled = library()
+    assert compiled is not None
+    functions, size = compiled.functions, ctypes.c_size_t
+    functions.epk_output_size.restype = ctypes.c_int64
+    output_bytes = int(functions.epk_output_size(packed, size(len(packed))))
+    if not 0 <= output_bytes <= OUTPUT_BYTES_MAX:
+        return min(output_bytes, -1), b""
+    out = ctypes.create_string_buffer(output_bytes + 1)
+    answer = functions.epk_unpack_in(
+        packed, size(len(packed)), base, size(len(base or b"")), out, size(output_bytes), _WORK, size(len(_WORK))
+    )
+    return int(answer), out.raw[:output_bytes]
 
 
 def pack(data: bytes) -> None:
