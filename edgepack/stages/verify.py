@@ -6,15 +6,16 @@ The three are asked apart because their cures differ. All are asked of the very 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepack.core.files import write_json
-from edgepack.core.types import Array, Check, Progress
+from edgepack.core.types import Array, Check, Progress, Signature
 from edgepack.plan import BuildPlan
 from edgepack.runtimes.grid import quantize
 from edgepack.stages.divergence import LayerDifference, compare, first_divergence
@@ -25,7 +26,9 @@ from edgepack.stages.load import Stored
 from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
 
-GOLDEN_SAMPLES = 8
+# Enough to prove an integration; fewer where samples are large beside a model, for every user of the bundle downloads them.
+GOLDEN_SAMPLES_MAX = 8
+GOLDEN_BYTES_MAX = 512 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ def verify(
         recipe.budget.model_dump(mode="json"),
         [check.as_dict() for check in measured],
         plan.target.limits.threads,
+        _golden_count(exported.artifact.inputs),
     )
 
     def work(scratch: Path) -> dict[str, Any]:
@@ -110,7 +114,7 @@ def verify(
 def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> dict[str, Array]:
     """The first samples as codes or values of the artifact's own types, and what the artifact answers."""
     artifact = exported.artifact
-    samples = open_role(plan, plan.evaluation, labelled=True, first=GOLDEN_SAMPLES).all()
+    samples = open_role(plan, plan.evaluation, labelled=True, first=_golden_count(artifact.inputs)).all()
     values = border(plan, artifact.inputs, samples)
     inputs = {
         item.name: values[item.name].astype(item.dtype, copy=False)
@@ -125,6 +129,12 @@ def _write_golden(plan: BuildPlan, exported: ExportedModel, folder: Path) -> dic
     }
     np.savez(folder / "golden.npz", **arrays)  # type: ignore[arg-type]
     return inputs
+
+
+def _golden_count(inputs: Sequence[Signature]) -> int:
+    """How many golden samples a bundle has: two at least, as a batch is compared with its samples alone."""
+    sample_bytes = sum(prod(item.shape[1:]) * np.dtype(item.dtype).itemsize for item in inputs)
+    return max(2, min(GOLDEN_SAMPLES_MAX, GOLDEN_BYTES_MAX // max(1, sample_bytes)))
 
 
 def _batch_check(
