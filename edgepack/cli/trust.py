@@ -53,7 +53,7 @@ def list_(*, trust_file: Path | None, as_json: bool) -> None:
         columns = {"name": "left", "key": "left", "algorithm": "left", "from": "left", "until": "left"}
         rows = [_row(name, key) for name, key in file.keys.items()]
         draw(plain_table("", {**columns, "standing": "left", "note": "left"}, rows))
-    click.echo(f"{shown(trust_path(trust_file))}: {len(file.keys)} keys")
+    click.echo(f"{shown(trust_path(trust_file))}: {len(file.keys)} {'key' if len(file.keys) == 1 else 'keys'}")
     click.echo(f"unsigned bundles: {policy['unsigned']}; signed by none of these keys: {policy['untrusted']}")
 
 

@@ -121,7 +121,8 @@ def _trust(keys: tuple[Path, ...], trust_file: Path | None, *, require_signed: b
     from edgepack.signing.trust import Trust, load_trust
 
     if keys:
-        return Trust.only({path.name: read_public_key(path) for path in keys})
+        differ = len({path.name for path in keys}) == len(keys)
+        return Trust.only({path.name if differ else str(path): read_public_key(path) for path in keys})
     return load_trust(trust_file, require_signed=require_signed)
 
 
