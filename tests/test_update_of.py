@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_project import PTQ, QAT, Project
 
-from edgepack.bundle import Bundle, read_bundle
+from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.base import read_base
+from edgepack.bundle.join import join
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import RecipeError
 from edgepack.pipeline import build
@@ -126,6 +127,21 @@ def test_the_grid_report_points_into_the_model_file(built_project: Built) -> Non
 
     assert all(entry["file"] == "model.tflite" for entry in report["weights"].values())
     assert report["targets"] == ["arm64"]
+
+
+def test_each_model_of_a_joined_bundle_can_be_the_base(update: tuple[Bundle, Bundle], tmp_path: Path) -> None:
+    _, base = update
+    other = base.manifest.model_copy(
+        update={"variants": (base.variant().model_copy(update={"target": "android-arm64"}),)}
+    )
+    files = {name: base.read(name) for name in base.names if name not in ("manifest.json", "bom.cdx.json")}
+    write_bundle(tmp_path / "other.edgepack", manifest=other, files=files)
+
+    both = join([base, read_bundle(tmp_path / "other.edgepack")], tmp_path / "both.edgepack")
+
+    bases = [read_base(both, target=target) for target in ("arm64", "android-arm64", "intel")]
+    assert [one.target for one in bases] == ["arm64", "android-arm64", "android-arm64"]
+    assert all((dict(one.grid.activations), dict(one.grid.weights)) == grid_of(base.path) for one in bases)
 
 
 def test_another_base_is_another_compression(built_project: Built, tmp_path: Path) -> None:

@@ -79,29 +79,19 @@ class PruneChannels(Section):
         context.progress.start("Finding channels that may go")
         few = as_tensors(model, context.calibration.take(slice(0, _CHECKED_SAMPLES)))
         work = Narrowing(model, few, ignore=self.ignore)
-        before = {measure: work.cost(measure) for measure in ("macs", "parameters")}
+        before = _costs(work)
         self._choose(work, context, share=1.0)  # a share that can't be reached is refused before any training
         context.progress.done(f"{len(work.kept)} groups of layers, {len(work.left_alone)} left alone")
         rounds = self.rounds if context.base is None else 1
         for number in range(1, rounds + 1):
-            gone = (
-                self._choose(work, context, share=number / rounds)
-                if context.base is None
-                else _gone_in_base(work, context)
-            )
+            share = number / rounds
+            gone = self._choose(work, context, share=share) if context.base is None else _gone_in_base(work, context)
             work.remove(gone)
             self._train(work, context, number, rounds)
-        edit = {
-            "kind": KIND,
-            "method": "prune_channels",
-            "channels": {name: kept.tolist() for name, kept in work.kept.items()},
-        }
-        after = {measure: work.cost(measure) for measure in ("macs", "parameters")}
+        kept = {name: channels.tolist() for name, channels in work.kept.items()}
+        edit = {"kind": KIND, "method": "prune_channels", "channels": kept}
         return replace(work.model, edits=(*model.edits, edit)).with_step(
-            method="prune_channels",
-            **{f"{measure}_before": value for measure, value in before.items()},
-            **{f"{measure}_after": value for measure, value in after.items()},
-            left_alone=work.left_alone,
+            method="prune_channels", before=before, after=_costs(work), left_alone=work.left_alone
         )
 
     def _choose(self, work: Narrowing, context: Context, *, share: float) -> list[tuple[ChannelGroup, Places]]:
@@ -125,7 +115,7 @@ class PruneChannels(Section):
                 work.left_alone[group.name] = f"{self.importance} knows nothing of its channels"
             else:
                 scores[group.name] = found
-        whole = cost_of(teacher, work, self.of)
+        whole = _cost_of(teacher, work, self.of)
         return work.choose(
             scores,
             at_most=whole * (1 - self.sparsity * share),
@@ -156,11 +146,15 @@ class PruneChannels(Section):
             seed=context.seed + number,
             learns_norms=True,
         )
-        share = 1 - work.cost(self.of) / cost_of(float_network(context.original), work, self.of)
+        share = 1 - work.cost(self.of) / _cost_of(float_network(context.original), work, self.of)
         trainer.run(context.progress, what=f"Training without {share:.0%} of the {self.of}")
 
 
-def cost_of(network: nn.Module, work: Narrowing, measure: Any) -> int:
+def _costs(work: Narrowing) -> dict[str, int]:
+    return {"macs": work.cost("macs"), "parameters": work.cost("parameters")}
+
+
+def _cost_of(network: nn.Module, work: Narrowing, measure: Any) -> int:
     """What another network of the same layers costs."""
     return work.cost(measure, network.state_dict())
 
