@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from edgepack.codec import reference
 from edgepack.codec.library import Library, library
 from edgepack.codec.parameters import (
     BYTES_BASE,
@@ -85,7 +86,7 @@ def decode(coded: Coded, segment: Segment, *, base: bytes | None = None) -> byte
         raise BundleError(f"{segment.name or 'a segment'}: size {segment.size_bytes}, kind '{segment.kind}': damaged")
     compiled = library()
     if compiled is None:
-        raise EnvironmentProblem("unpacking needs the compiled codec: install a C compiler, or point CC at one")
+        return reference.decode(coded, segment, base=base)
     return compiled.decode(coded.coder, coded.params, coded.payload, segment, base)
 
 

@@ -141,7 +141,7 @@ static int prepare(bytes *m, epk_job *job) {
         m->base = job->base;
         m->base_size = job->base_size;
     }
-    if (job->params.is_short || (size >> 31) || (m->base_size >> 31)) return EPK_DAMAGED;
+    if (job->params.is_short || (size >> 31) || (m->base_size >> 31) || (m->stride >> 30)) return EPK_DAMAGED;
     for (bits = 12; bits < 18 && ((size_t)1 << bits) < size * 8; bits++) {}
     m->table_bits = bits;
     for (bits = 10; bits < 18 && ((size_t)1 << bits) < size + m->base_size; bits++) {}

@@ -37,7 +37,7 @@ static int32_t dot(const int32_t *weights, const int32_t *inputs, int count) {
 #define RATE_FIRST 80
 #define WEIGHT_MAX (1 << 22)
 
-/* The set's rate falls from 33 to 1 with its use. */
+/* The rate falls with the use of the set. */
 static void learn(epk_mixer *mixer, int set, const int32_t *inputs, int count, int32_t error) {
     int32_t *weights = mixer->weights + set * EPK_INPUTS_MAX;
     uint32_t uses = mixer->uses[set];

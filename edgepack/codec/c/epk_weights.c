@@ -111,6 +111,7 @@ static int read_params(model *m, epk_job *job) {
     number_codes(m, centre);
     m->base = m->flags & FLAG_BASE ? job->base : NULL;
     if (m->flags & FLAG_PALETTE && read_palette(m, reader) != EPK_OK) return EPK_DAMAGED;
+    if (m->inner >> 30 || m->group >> 30) return EPK_DAMAGED;
     if (reader->is_short || m->count >> 32 || (m->flags & FLAG_BASE && (!job->base || m->flags & FLAG_PALETTE)))
         return EPK_DAMAGED;
     /* The largest magnitude is told by its number of bits; the odd ones lie one below. */
