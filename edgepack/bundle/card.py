@@ -14,7 +14,7 @@ def model_card(manifest: Manifest) -> str:
     lines = [f"# {manifest.title}", ""]
     lines += [manifest.description, ""] if manifest.description else []
     if not manifest.checks_passed:
-        lines += ["**Not all checks passed: see reports/verify.md. Do not ship this without a reason.**", ""]
+        lines += ["**Not all checks passed: see the tables below. Do not ship this without a reason.**", ""]
     lines += [f"- author: {manifest.author}"] if manifest.author else []
     lines += [f"- licence: {manifest.license}"] if manifest.license else []
     lines += [""] if manifest.author or manifest.license else []
