@@ -221,7 +221,21 @@ def test_data_providers_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["cli", "plan", "recipe", "targets", "core", "bundle", "store", "methods", "sources", "devices", "report"]
+    "room",
+    [
+        "cli",
+        "plan",
+        "recipe",
+        "targets",
+        "core",
+        "bundle",
+        "store",
+        "methods",
+        "sources",
+        "devices",
+        "report",
+        "appkit",
+    ],
 )
 def test_importing_a_light_room_loads_no_heavy_library(room: str) -> None:
     """A room with several files is imported with all of them."""

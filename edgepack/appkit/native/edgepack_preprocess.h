@@ -49,7 +49,7 @@ int epp_cut(const uint8_t *image, int height, int width, int channels, epp_crop 
 /* Op `resize` with mode `short_side`: the size that makes the short side `side` pixels. */
 int epp_short_side(int height, int width, int side, int *out_height, int *out_width);
 
-/* Op `resize`: scales to out_height x out_width as Pillow's Image.resize does on 8-bit images, each channel for itself. */
+/* Op `resize`: scales to out_height x out_width as Pillow does with 8-bit images: the width, rounded, then the height; each channel for itself. */
 int epp_resize(const uint8_t *image, int height, int width, int channels, epp_filter filter, int out_height,
                int out_width, uint8_t *out);
 

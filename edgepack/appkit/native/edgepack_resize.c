@@ -1,4 +1,5 @@
-/* Scaling of 8-bit images, byte for byte what Pillow's Image.resize gives (Pillow 11 to 13, src/libImaging/Resample.c and Geometry.c).
+/* Scaling of 8-bit images, byte for byte what two calls of Pillow's Image.resize give, first to the new width, then to the new height
+ * (measured against Pillow 11, 12 and 13; its src/libImaging/Resample.c and Geometry.c say how). In one call Pillow 13 may go the other way.
  *
  * bilinear, bicubic and lanczos: one pass along the rows, rounded to 8 bits, then one along the columns. The weights of an
  * output pixel are computed in double, divided by their sum and rounded to 1/2^22; sums are integers. nearest: the source place of an
