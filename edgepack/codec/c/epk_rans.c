@@ -168,8 +168,9 @@ static int read_params(rans *m, epk_job *job, size_t *count) {
 
 /* Means move by 2^-rate of the way. */
 static void move(running *mean, uint32_t size, int rate) {
-    mean->filled = (uint16_t)(mean->filled - (mean->filled >> rate) + (size ? 16384u >> rate : 0));
-    if (size) mean->size = (uint16_t)(mean->size - (mean->size >> rate) + ((size << 6) >> rate));
+    uint32_t filled = mean->filled, mean_size = mean->size;
+    mean->filled = (uint16_t)(filled - (filled >> rate) + (size ? 16384u >> rate : 0u));
+    if (size) mean->size = (uint16_t)(mean_size - (mean_size >> rate) + ((size << 6) >> rate));
 }
 
 static void put(const rans *m, uint8_t *out, size_t index, int value) {

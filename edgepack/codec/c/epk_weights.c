@@ -53,7 +53,7 @@ typedef struct around {
 
 static uint32_t code_at(const model *m, const uint8_t *data, size_t index) {
     if (m->mask == 255) return data[index];
-    return data[index >> 1] >> (index & 1 ? 4 : 0) & 15u;
+    return ((uint32_t)data[index >> 1] >> (index & 1 ? 4 : 0)) & 15u;
 }
 
 static size_t index_of(const model *m, uint32_t row, uint32_t at) {
