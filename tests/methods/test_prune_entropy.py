@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from network.test_grid import model_of
 from pydantic import ValidationError
+from small_project import Project
 from torch import nn
 
+from edgepack.codec.pieces import take_apart
 from edgepack.core.errors import RecipeError, StageError
 from edgepack.core.types import Samples, Silent
 from edgepack.methods.protocol import Context
@@ -25,6 +28,7 @@ from edgepack.network.grid import baked_state, read_grid, trace
 from edgepack.network.keep_levels import keep_levels, step_of
 from edgepack.network.model import Model, load_model, save_model
 from edgepack.network.training import Training
+from edgepack.pipeline import build_all
 from edgepack.targets import load_target
 
 WEIGHTS = ("first.weight", "last.weight")
@@ -317,3 +321,33 @@ def test_a_weight_that_was_moved_off_its_levels_is_named(tmp_path: Path) -> None
 
 def _grid_of(model: Model) -> dict[str, Any]:
     return read_grid(model.network, trace(model.build().eval(), model.example())).weights
+
+
+@pytest.mark.slow
+def test_files_of_all_formats_hold_the_few_levels(tiny_project: Callable[..., Project]) -> None:
+    steps = """
+[[compress]]
+method = "prune_entropy"
+sparsity = 0.5
+levels = 7
+levels_per = "channel"
+train = { steps = 16, batch_size = 8, learning_rate = 1e-3 }
+
+[[compress]]
+method = "quantize"
+mode = "qat"
+train = { steps = 8, batch_size = 8, learning_rate = 1e-3 }
+"""
+    made = build_all(tiny_project(steps).folder, targets=["arm64", "intel", "x86_64"], allow_failed_checks=True)
+
+    files = []
+    for bundle in made.bundles:
+        taken = take_apart(bundle.path.read_bytes(), bundle.path.name)
+        model = [piece for piece in taken.pieces if piece.path.startswith("model/")]
+        weights = [piece for piece in model if piece.segment.kind == "i8" and len(piece.segment.shape) > 1]
+        codes = [np.frombuffer(taken.bytes_of(piece), np.int8) for piece in weights]
+        assert max(int(np.abs(one.astype(int)).max()) for one in codes) <= 7
+        files.append(sum(int((one == 0).sum()) for one in codes) / sum(one.size for one in codes))
+    assert len(files) == 3
+    assert min(files) > 0.45
+    assert all(check.passed for check in made.parity.checks)
