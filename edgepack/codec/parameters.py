@@ -235,7 +235,22 @@ def npy_header(data: bytes) -> Npy | None:
     return Npy(row_bytes=row, pixel_bytes=pixel, order={"uint8": 128, "int8": 0}.get(dtype.name))
 
 
-def image_params(data: bytes, header: Npy) -> bytes:
+def picture(codes: Codes, segment: Segment) -> Npy | None:
+    """How a tensor lies as a picture (height, width, channels last or first), None where neighbours don't resemble each other."""
+    shape = segment.shape
+    if len(shape) < 2 or segment.kind not in ("i8", "u8") or len(codes) < 4096:
+        return None
+    pixel = shape[-1] if len(shape) >= 3 and shape[-1] <= 4 else 1
+    row = shape[-1] * (shape[-2] if pixel == shape[-1] else 1)
+    samples = (codes ^ 128 if segment.kind == "i8" else codes).astype(np.int16)
+    spread = np.abs(samples - int(np.median(samples))).mean()
+    steps = np.abs(samples[pixel:] - samples[:-pixel]).mean()
+    if not 0 < steps < 0.6 * spread:
+        return None
+    return Npy(row_bytes=row, pixel_bytes=pixel, order=128 if segment.kind == "u8" else 0)
+
+
+def image_params(header: Npy) -> bytes:
     """Parameters of `rans` for samples of images: coded as differences to their neighbours' prediction."""
     order = header.order or 0
     start = bytes([128, 26, level_of(8 * 256), 1 | PREDICTS]) + varint(header.row_bytes)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.codec.coders import decode, encode
+from edgepack.codec.coders import CODERS, decode, encode
 from edgepack.codec.types import BITS, KINDS, PROFILES, Kind, Profile, Segment
 
 
@@ -120,3 +120,15 @@ def test_golden_images_are_coded_as_images(dtype: type[np.generic]) -> None:
 
     assert decode(coded, segment) == data
     assert len(coded.payload) < 0.9 * len(lzma.compress(data))
+
+
+def test_a_golden_tensor_is_coded_as_an_image_whatever_its_container_says() -> None:
+    ramp = np.add.outer(np.arange(100), np.arange(90))[None, :, :, None] + np.array([0, 20, 40])
+    data = (ramp + np.random.default_rng(4).integers(-2, 3, ramp.shape)).clip(0, 255).astype(np.uint8).tobytes()
+    segment = Segment(size_bytes=len(data), kind="u8", shape=(1, 100, 90, 3), channel_axis=3)
+
+    coded = {profile: encode(data, segment, profile=profile) for profile in PROFILES}
+
+    assert all(decode(one, segment) == data for one in coded.values())
+    assert coded["fast"].coder == CODERS["rans"]
+    assert len(coded["small"].payload) <= len(coded["fast"].payload) < 0.5 * len(data)
