@@ -39,6 +39,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @each_kit
+def test_a_kit_is_described_on_its_page(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "appkit.md").read_text(encoding="utf-8")
+
+    assert f"`{name}`" in page
+    assert f"--for {name}" in page
+
+
+@each_kit
 def test_the_same_bundle_gives_the_same_bytes(name: str, bundle_for: Callable[[str], Bundle], tmp_path: Path) -> None:
     bundle = bundle_for(name)
 
