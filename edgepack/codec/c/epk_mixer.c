@@ -34,7 +34,7 @@ static int32_t dot(const int32_t *weights, const int32_t *inputs, int count) {
     return epk_clamp(epk_shift_right_64(sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
 }
 
-#define RATE_FIRST 80
+#define RATE_FIRST 48
 #define WEIGHT_MAX (1 << 22)
 
 /* The rate falls with the use of the set. */

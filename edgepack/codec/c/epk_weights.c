@@ -156,7 +156,7 @@ static int make_tables(model *m, epk_job *job) {
     uint32_t nonzero_mean = m->mean * 4096 / m->density;
     for (k = 0; k < ZERO_CONTEXTS; k++) {
         if (!(m->zero[k] = epk_take(&job->arena, ZERO_SIZES[k], 4))) return EPK_NO_SPACE;
-        for (i = 0; i < ZERO_SIZES[k]; i++) m->zero[k][i] = EPK_COUNTER((4096 - m->density) * 15 + 2048, 0);
+        for (i = 0; i < ZERO_SIZES[k]; i++) m->zero[k][i] = EPK_COUNTER((4096 - m->density) * 15 + 2048, 4);
     }
     for (k = 0; k < SIGN_CONTEXTS; k++) {
         if (!(m->sign[k] = epk_take(&job->arena, SIGN_SIZES[k], 4))) return EPK_NO_SPACE;
@@ -425,7 +425,7 @@ int epk_code_weights(epk_job *job, int is_mixing) {
     m.mixer.limit = is_mixing ? 1000 : 127;
     if (!tables || !m.mixer.weights || !m.mixer.uses) return EPK_NO_SPACE;
     epk_make_tables(tables);
-    epk_mixer_start(&m.mixer, SETS, 65536 * 12 / 100);
+    epk_mixer_start(&m.mixer, SETS, 65536 * 9 / 100);
     if ((status = read_params(&m, job)) != EPK_OK || (status = make_tables(&m, job)) != EPK_OK) return status;
     epk_job_arith(job, &m.mixer.arith);
     if (!EPK_IS_ENCODING(job)) memset(m.out, 0, job->segment->size_bytes);

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 STRETCH_MAX = 3071
-_RATE_FIRST = 80
+_RATE_FIRST = 48
 _WEIGHT_MAX = 1 << 22
 _HALF_WEIGHT = 1 << 19
 

@@ -107,8 +107,8 @@ class _Values:
 
     def __init__(self, m: _Model, payload: bytes, *, is_mixing: bool) -> None:
         self.m, self.is_mixing, self.has_base = m, is_mixing, m.base is not None
-        self.mixer = Mixer(payload, weight=65536 * 12 // 100, limit=1000 if is_mixing else 127, rate_lowest=2)
-        self.zero = [[counter((4096 - m.density) * 15 + 2048, 0)] * size for size in _ZERO_SIZES]
+        self.mixer = Mixer(payload, weight=65536 * 9 // 100, limit=1000 if is_mixing else 127, rate_lowest=2)
+        self.zero = [[counter((4096 - m.density) * 15 + 2048, 4)] * size for size in _ZERO_SIZES]
         self.sign = [[counter(32768, 0)] * size for size in _SIGN_SIZES]
         self.tree = [self._first_tree(k) for k in range(len(_TREE_SIZES))]
 
