@@ -56,7 +56,7 @@ class Lenet:
 
 LENETS = (
     Lenet(name="lenet-300-100", make=Lenet300, dense_epochs=30, epochs=40, sparsities=(0.955, 0.97, 0.98, 0.983), goals=(150, 300)),
-    Lenet(name="lenet-5", make=Lenet5, dense_epochs=12, epochs=20, sparsities=(0.975, 0.985, 0.989), goals=(200, 400)),
+    Lenet(name="lenet-5", make=Lenet5, dense_epochs=12, epochs=15, sparsities=(0.975, 0.985, 0.989), goals=(200, 400)),
 )  # fmt: skip
 
 

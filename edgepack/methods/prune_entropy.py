@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgepack.core.errors import RecipeError, did_you_mean
+from edgepack.core.errors import RecipeError, UnsupportedError, did_you_mean
 from edgepack.core.section import Section
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
@@ -92,15 +92,18 @@ class PruneEntropy(Section):
         return True
 
     def apply(self, model: Model, context: Context) -> Model:
-        """The model with masks on its weights, which lie on few levels. Raises RecipeError for a layer that doesn't exist or a budget below any use."""
+        """The model with masks on its weights, which lie on few levels. Raises RecipeError, UnsupportedError."""
         from edgepack.network.grid import trace
+        from edgepack.network.masks import without_hooks
         from edgepack.network.model import float_network, is_hooked
         from edgepack.network.train import Trainer
 
         assert context.train is not None
         ops = trace(model.build().eval(), model.example())
-        plain = _plain(model, ops)
-        work = _Pruning.begin(self, plain, self._axes(ops), keep_zeros=is_hooked(model.network))
+        plain = without_hooks(model, ops)
+        axes = self._axes(ops)
+        self._refuse_shared(plain.network, axes)
+        work = _Pruning.begin(self, plain, axes, keep_zeros=is_hooked(model.network))
         work.refuse_tiny_budget()
         trainer = Trainer(
             plain,
@@ -134,6 +137,18 @@ class PruneEntropy(Section):
             raise RecipeError("compress.prune_entropy: no weight is left to prune; shorten 'ignore'")
         return left
 
+    @staticmethod
+    def _refuse_shared(network: nn.Module, names: Iterable[str]) -> None:
+        """Raises UnsupportedError for a weight that several layers have: it would be rounded in one of them only."""
+        owners: dict[int, list[str]] = {}
+        for name, parameter in network.named_parameters(remove_duplicate=False):
+            owners.setdefault(id(parameter), []).append(name)
+        for shared in owners.values():
+            if len(shared) > 1 and (found := set(shared) & set(names)):
+                raise UnsupportedError(
+                    f"compress.prune_entropy: {' and '.join(shared)} are one weight, which this method can't take; add '{min(found)}' to 'ignore'"
+                )
+
     def told_target(self) -> str:
         """What the training works towards, in words."""
         if self.sparsity is not None:
@@ -153,7 +168,7 @@ class _Pruning:
     @classmethod
     def begin(cls, options: PruneEntropy, model: Model, axes: dict[str, int], *, keep_zeros: bool = False) -> _Pruning:
         """Attach to the weights, and to their biases if asked; `keep_zeros`: what is zero, an earlier step has removed."""
-        from edgepack.network.few_levels import attach
+        from edgepack.network.few_levels import attach, biases_beside
 
         layers, per_channel = {}, options.levels_per == "channel"
         zeros = {name: model.network.get_parameter(name).detach() == 0 for name in axes}
@@ -162,7 +177,7 @@ class _Pruning:
             if keep_zeros:
                 layers[name].allowed &= ~zeros[name]
                 layers[name].mask &= ~zeros[name]
-        for name in _biases_of(model.network, axes) if options.bias_levels is not None else ():
+        for name in biases_beside(model.network, axes) if options.bias_levels is not None else ():
             layers[name] = attach(model.network, name, levels=options.bias_levels or 127, axis=0, per_channel=False)
         return cls(options, model, layers, sum(layer.mask.numel() for layer in layers.values()))
 
@@ -282,20 +297,3 @@ class _Pruning:
         levels = {name: layer.levels for name, layer in self.layers.items() if self._rounds(name)}
         weights = [name for name, layer in self.layers.items() if layer.mask.dim() > 1]
         return replace(model, network=keep_zeros(network, model.example(), weights), levels={**model.levels, **levels})
-
-
-def _biases_of(network: nn.Module, weights: Iterable[str]) -> list[str]:
-    """The biases beside these weights, by parameter name."""
-    parameters = dict(network.named_parameters())
-    names = [f"{owner}{dot}bias" for owner, dot, _ in (name.rpartition(".") for name in weights)]
-    return [name for name in dict.fromkeys(names) if name in parameters and parameters[name].dim() == 1]
-
-
-def _plain(model: Model, ops: dict[str, Op]) -> Model:
-    """The model without hooks; what a mask of an earlier step removed is zero."""
-    from edgepack.network.grid import baked_state
-    from edgepack.network.model import is_hooked
-
-    network = model.build().eval()
-    network.load_state_dict(baked_state(model.network, ops) if is_hooked(model.network) else model.network.state_dict())
-    return replace(model, network=network)

@@ -7,6 +7,7 @@ While gradients pass, their squares are averaged: the diagonal of the empirical 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -110,6 +111,13 @@ def computed(network: nn.Module, name: str) -> torch.Tensor:
     module, attribute = _place(network, name)
     values: torch.Tensor = getattr(module, attribute)
     return values.detach()
+
+
+def biases_beside(network: nn.Module, weights: Iterable[str]) -> list[str]:
+    """The biases of the layers that have these weights, by parameter name."""
+    parameters = dict(network.named_parameters())
+    names = [f"{owner}{dot}bias" for owner, dot, _ in (name.rpartition(".") for name in weights)]
+    return [name for name in dict.fromkeys(names) if name in parameters and parameters[name].dim() == 1]
 
 
 def _place(network: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nncf
 import torch
 from nncf.torch.function_hook.pruning.magnitude.algo import get_pruned_modules
 from torch import nn
 
 from edgepack.core.errors import UnsupportedError
+from edgepack.network.grid import Op, baked_state
+from edgepack.network.model import Model, is_hooked
+
+
+def without_hooks(model: Model, ops: dict[str, Op]) -> Model:
+    """The model as a plain float network; what a mask removed is zero."""
+    network = model.build().eval()
+    network.load_state_dict(baked_state(model.network, ops) if is_hooked(model.network) else model.network.state_dict())
+    return replace(model, network=network)
 
 
 def keep_zeros(network: nn.Module, example: tuple[torch.Tensor, ...], names: list[str]) -> nn.Module:

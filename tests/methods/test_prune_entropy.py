@@ -15,7 +15,7 @@ from small_project import Project
 from torch import nn
 
 from edgepack.codec.pieces import take_apart
-from edgepack.core.errors import RecipeError, StageError
+from edgepack.core.errors import RecipeError, StageError, UnsupportedError
 from edgepack.core.types import Samples, Silent
 from edgepack.methods.protocol import Context
 from edgepack.methods.prune_entropy import PruneEntropy, _Pruning
@@ -276,6 +276,23 @@ def test_an_ignored_layer_that_does_not_exist_is_refused_with_the_nearest_name(t
 def test_ignoring_every_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no weight is left to prune"):
         pruned(tmp_path, ignore=WEIGHTS)
+
+
+def test_a_weight_that_two_layers_share_is_refused(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+            self.last.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.last(torch.relu(self.first(x.flatten(1))))
+            return result
+
+    model = model_of(Tied, (1, 8, 8))
+
+    with pytest.raises(UnsupportedError, match=r"first\.weight and last\.weight are one weight"):
+        PruneEntropy(sparsity=0.5, train=TRAIN).apply(model, context(model, tmp_path))
 
 
 def test_a_budget_that_holds_no_weight_of_each_layer_is_refused(tmp_path: Path) -> None:
