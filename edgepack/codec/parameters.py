@@ -226,12 +226,21 @@ def npy_header(data: bytes) -> Npy | None:
     try:
         header = ast.literal_eval(data[10 : 10 + int.from_bytes(data[8:10], "little")].decode("latin-1"))
         shape, dtype = tuple(header["shape"]), np.dtype(header["descr"])
-    except (ValueError, SyntaxError, KeyError, TypeError):  # not an array after all: any stride is right, only larger
+    except (
+        ValueError,
+        SyntaxError,
+        KeyError,
+        TypeError,
+        MemoryError,
+        RecursionError,
+    ):  # not an array after all: any stride is right, only larger
         return None
     if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
         return None
     pixel = int(dtype.itemsize) * (shape[-1] if len(shape) >= 3 and shape[-1] <= 4 else 1)
     row = int(dtype.itemsize) * shape[-1] * (shape[-2] if len(shape) >= 3 and shape[-1] <= 4 else 1)
+    if row > len(data):  # no array has rows longer than itself
+        return None
     return Npy(row_bytes=row, pixel_bytes=pixel, order={"uint8": 128, "int8": 0}.get(dtype.name))
 
 

@@ -10,16 +10,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgepack.codec.coders import decode, encode
+from edgepack.bundle.golden import to_npy
+from edgepack.codec import reference
+from edgepack.codec.coders import RANS, decode, encode
+from edgepack.codec.library import library
+from edgepack.codec.parameters import image_params, npy_header
 from edgepack.codec.types import BITS, KINDS, PROFILES, Coded, Kind, Profile, Segment
 from edgepack.core.errors import BundleError
 
 _HEAD_BYTES = 7
+_REFERENCE_BYTES_MAX = 512  # the reference decodes ten kilobytes in a second
 _SIZE_MASK = 0x1FFF  # an input is decoded in a millisecond
 
 
 def codec(data: bytes) -> None:
-    """One coded segment, through the compiled library."""
+    """One coded segment: the compiled library and the reference in Python refuse the same, and give the same bytes."""
     if len(data) < _HEAD_BYTES:
         return
     size_bytes, params_bytes = int.from_bytes(data[2:4], "little") & _SIZE_MASK, data[4]
@@ -28,12 +33,19 @@ def codec(data: bytes) -> None:
     params, base, payload = rest[:params_bytes], rest[params_bytes:][:base_bytes], rest[params_bytes:][base_bytes:]
     segment = Segment(size_bytes=size_bytes, kind=KINDS[data[1] % len(KINDS)])
     coded = Coded(coder=data[0], params=params, payload=payload)
+    found = _decoded(decode, coded, segment, base)
+    assert found is None or len(found) == size_bytes
+    assert _decoded(decode, coded, segment, base) == found  # nothing is left over from another call
+    if size_bytes <= _REFERENCE_BYTES_MAX:
+        assert _decoded(reference.decode, coded, segment, base) == found
+
+
+def _decoded(by: Callable[..., bytes], coded: Coded, segment: Segment, base: bytes) -> bytes | None:
+    """None for a refusal."""
     try:
-        found = decode(coded, segment, base=base or None)
+        return by(coded, segment, base=base or None)
     except BundleError:
-        return
-    assert len(found) == size_bytes
-    assert decode(coded, segment, base=base or None) == found  # nothing is left over from another call
+        return None
 
 
 def input_of(coded: Coded, kind: Kind, size_bytes: int, base: bytes = b"") -> bytes:
@@ -60,7 +72,20 @@ def seeds() -> dict[str, dict[str, bytes]]:
                 for name, given in (("plain", None), ("base", base)):
                     coded = encode(data, segment, profile=profile, base=given)
                     found[f"{kind}-{profile}-{count}-{name}"] = input_of(coded, kind, len(data), given or b"")
+    for pixels in (4, 12):
+        image = (np.indices((2, pixels, pixels, 3)).sum(axis=0) * 5 % 256).astype(np.uint8)
+        found[f"image-{pixels}"] = _image(to_npy(image))
     return {"codec": found}
+
+
+def _image(data: bytes) -> bytes:
+    """Golden images have a coder of their own, else only for larger ones."""
+    header, compiled = npy_header(data), library()
+    assert header is not None and compiled is not None
+    params = image_params(data, header)
+    payload = compiled.encode(RANS, params, data, "bytes", None, capacity_bytes=2 * len(data))
+    assert payload is not None
+    return input_of(Coded(coder=RANS, params=params, payload=payload), "bytes", len(data))
 
 
 def _counts(kind: Kind, profile: Profile) -> tuple[int, ...]:

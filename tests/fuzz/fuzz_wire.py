@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import model_files
 import numpy as np
+from fuzz_bundle import mutate_npy
 from fuzz_bundle import seeds as bundle_seeds
 
 from edgepack.codec.coders import encode
@@ -111,6 +112,16 @@ def mutate_wire(data: bytes, size_max: int, seed: int, mutate: Mutate) -> bytes:
         return mutate(data, size_max)
 
 
+def mutate_file(data: bytes, size_max: int, seed: int, mutate: Mutate) -> bytes:
+    """A file of another kind now and then, and .npy files with other headers."""
+    generator = random.Random(seed)
+    if generator.random() < 0.1:
+        return bytes([generator.randrange(256)]) + data[1:]
+    if data and SUFFIXES[data[0] % len(SUFFIXES)] == ".npy":
+        return data[:1] + mutate_npy(data[1:] or b"x", size_max - 1, seed, mutate)
+    return mutate(data, size_max)
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     """Every kind of file, packed alone and against an older one."""
     files = _files()
@@ -151,4 +162,4 @@ def _onnx(weights: np.ndarray) -> bytes:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"wire": wire, "pack": pack}
-MUTATORS: dict[str, Callable[..., bytes]] = {"wire": mutate_wire}
+MUTATORS: dict[str, Callable[..., bytes]] = {"wire": mutate_wire, "pack": mutate_file}

@@ -37,7 +37,7 @@ def test_the_decoder_in_c_touches_no_byte_beside_its_buffers(target: str, tmp_pa
 @pytest.mark.parametrize("name", sorted(mutators()))
 def test_a_changed_input_is_an_input(name: str) -> None:
     """Without the fuzzer: bytes are changed by a stand-in for its own changes."""
-    for path in sorted((CORPUS / name).glob("*"))[:5]:
-        for seed in range(20):
+    for path in sorted((CORPUS / name).glob("*"))[:4]:
+        for seed in range(8):
             changed = mutators()[name](path.read_bytes(), 16384, seed, lambda data, size: data[::-1][:size])
             targets()[name](changed)
