@@ -60,6 +60,7 @@ def findings() -> Iterator[Finding]:
     yield _system()
     yield from _packages()
     yield from _compiler()
+    yield _codec()
     yield _cores()
     yield _memory()
     yield _disk()
@@ -131,6 +132,23 @@ def _compiler() -> Iterator[Finding]:
         found="compiled" if built else "not compiled yet",
         remedy="" if built else "the first build with `quantize` does it, in about half a minute",
     )
+
+
+def _codec() -> Finding:
+    """`pack`, `unpack` and `delta` code weights with a compiled library; without one unpacking is slow and packing impossible."""
+    import warnings
+
+    from edgepack.codec.compiling import BUILT
+    from edgepack.codec.library import library
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the finding says it
+        compiled = library()
+    if compiled is None:
+        remedy = "install a C compiler (Debian: apt-get install gcc), or point CC at one; without it only unpacking works, slowly"
+        return Finding(name="codec", verdict="note", found="not compiled", remedy=remedy)
+    where = "built with the package" if compiled.path == BUILT else f"compiled into {compiled.path.parent}"
+    return Finding(name="codec", verdict="ok", found=where)
 
 
 def _cores() -> Finding:

@@ -131,5 +131,7 @@ def _compiled_in_cache(digest: str) -> Path:
     if not path.is_file():
         with exclusive(path.with_suffix(".lock")):
             if not path.is_file():
+                for orphan in path.parent.glob(f".{path.name}.*.part"):  # of a killed compilation: we hold the lock
+                    orphan.unlink(missing_ok=True)
                 compile_library(path)
     return path
