@@ -72,14 +72,13 @@ class KnownTensors:
 
     def _key(self, piece: Piece) -> tuple[Any, ...]:
         """Equal for tensors with equal values in any order: sizes of the axes, and sums over the elements."""
-        element_bytes = BITS[piece.segment.kind] // 8
-        values = self._array(piece, f"<u{element_bytes}")
-        if piece.segment.kind == "u8":
-            values = values ^ np.uint8(_FLIP)
         sizes = tuple(sorted(size for size in piece.segment.shape if size > 1))
-        kind = "i8" if piece.segment.kind == "u8" else piece.segment.kind
-        wide = values.astype(np.uint64)
-        return kind, sizes, int(wide.sum()), int((wide * wide % np.uint64(65_521)).sum())
+        if piece.segment.kind in ("i8", "u8"):
+            counts = np.bincount(self._array(piece, "u1"), minlength=256)
+            signed = np.roll(counts, _FLIP) if piece.segment.kind == "u8" else counts
+            return "i8", sizes, signed.tobytes()
+        values = self._array(piece, f"<u{BITS[piece.segment.kind] // 8}")
+        return piece.segment.kind, sizes, int(values.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(values))
 
     def _array(self, piece: Piece, dtype: str) -> NDArray[Any]:
         return np.frombuffer(self.data, np.dtype(dtype), piece.size_bytes // np.dtype(dtype).itemsize, piece.offset)
