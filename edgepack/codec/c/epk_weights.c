@@ -12,6 +12,7 @@
 #define TREE_CONTEXTS 13
 #define UPPER_BITS 3   /* of a magnitude, which all contexts predict; */
 #define LOWER_CONTEXTS 5 /* the bits below have little to learn from: so many do */
+#define CHANGES_PRIOR 12 /* changes of a base that the first guess of their share counts for */
 #define SEEN_PRIOR 18 /* how much the first guess of a magnitude's bit is believed */
 
 enum { FLAG_TRANSPOSED = 1, FLAG_INNER = 2, FLAG_GROUP = 4, FLAG_PALETTE = 8, FLAG_CENTRE = 16, FLAG_BASE = 32 };
@@ -34,6 +35,7 @@ typedef struct model {
     int16_t value_of[256]; /* from a code to what it means: an integer around 0 */
     uint8_t code_of[512];  /* and back, from 256 + value */
     uint32_t mean, density, largest; /* of magnitudes, 2^-8; of nonzeros, 2^-12; the largest magnitude that fits */
+    uint32_t few_in_row, few_in_column; /* how many values the first guesses count for */
     const uint8_t *base;
     uint8_t *out;
     /* the predictions */
@@ -47,8 +49,8 @@ typedef struct around {
     uint32_t density, row_density, column_density;        /* 2^-12 */
     uint32_t mean, row_mean, column_mean;                 /* of nonzero magnitudes, 2^-8 */
     uint32_t near, near2, all;                            /* mean magnitudes around, and expected, 2^-8 */
-    uint32_t place, has_largest, smallest, base, base_sign, kernel;
-    uint32_t base_level; /* of the mean magnitude of the base's line */
+    uint32_t place, has_largest, smallest, base_sign, kernel;
+    uint32_t base_level; /* of the mean magnitude of the base's line, in eighth octaves */
 } around;
 
 static uint32_t code_at(const model *m, const uint8_t *data, size_t index) {
@@ -116,6 +118,9 @@ static int read_params(model *m, epk_job *job) {
         return EPK_DAMAGED;
     /* The largest magnitude is told by its number of bits; the odd ones lie one below. */
     m->largest = (1u << m->bits) - 1;
+    /* Changes of a base are few, and about as many everywhere. */
+    m->few_in_row = m->base ? CHANGES_PRIOR * 4096 / m->density : 4;
+    m->few_in_column = m->base ? m->few_in_row : 2;
     m->line = cols;
     m->stride = 1;
     m->lines = (uint32_t)((m->count + cols - 1) / cols);
@@ -205,15 +210,13 @@ static void zero_contexts(const model *m, const around *a, uint32_t *at) {
     at[3] = level;
     at[4] = around6 | inner2 << 6;
     at[5] = near;
-    at[6] = level / 2 * 32 + near / 2;
+    at[6] = m->base ? a->base_level / 2 * 32 + density_level(a->row_density) / 2 : level / 2 * 32 + near / 2;
     at[7] = a->kernel * 64 + density_level(a->column_density);
     at[8] = near2;
     at[9] = (uint32_t)epk_log4(a->all);
-    at[10] = m->base ? a->base_level * 4 + (a->left != 0) + (a->up != 0)
-                     : at_most(a->place, 127) | a->has_largest << 7;
+    at[10] = m->base ? a->base_level : at_most(a->place, 127) | a->has_largest << 7;
     at[11] = (level / 4 * 16 + at_most(magnitude(a->left), 3) * 4 + at_most(magnitude(a->up), 3)) * 4 + inner2;
-    at[12] = m->base ? at_most(a->base, 127) * 4 + (uint32_t)(a->left != 0) * 2 + (a->up != 0)
-                     : (uint32_t)epk_log4(a->smallest * 256) * 8 + (around6 & 7u);
+    at[12] = (uint32_t)epk_log4(a->smallest * 256) * 8 + (around6 & 7u);
 }
 
 static void sign_contexts(const around *a, uint32_t signs, uint32_t *at) {
@@ -243,7 +246,7 @@ static void tree_contexts(const model *m, const around *a, uint32_t *at) {
     at[9] = size_level(a->left) * 16 + size_level(a->up);
     at[10] = m->base ? a->base_level : a->has_largest * 32 + at_most(a->place, 31);
     at[11] = size_level(a->in) * 32 + level / 2;
-    at[12] = m->base ? at_most(a->base, 63) : (uint32_t)epk_log4(a->all);
+    at[12] = (uint32_t)epk_log4(a->all);
 }
 
 static int code_bit(model *m, int first, int second, int bit) {
@@ -256,11 +259,19 @@ static int code_bit(model *m, int first, int second, int bit) {
     return bit;
 }
 
-static void use(model *m, uint32_t *const *tables, const uint32_t *at, int count, int only) {
+/* What changes of a base are predicted by: the more predict, the more is to be learned, and there is little to learn from. */
+static const uint8_t ZERO_ON_BASE[4] = {1, 2, 6, 10}, SIGN_ON_BASE[2] = {0, 7}, TREE_ON_BASE[4] = {0, 1, 2, 10};
+
+/* `chosen`: with a base only `chosen_count` of the contexts are mixed. */
+static void use(model *m, uint32_t *const *tables, const uint32_t *at, int count, int only, const uint8_t *chosen,
+                int chosen_count) {
     int i;
-    m->mixer.inputs = count;
-    for (i = 0; i < count; i++) m->mixer.slots[i] = tables[i] + at[i];
-    if (!m->is_mixing) m->mixer.slots[0] = m->mixer.slots[only];
+    m->mixer.inputs = m->base ? chosen_count : count;
+    for (i = 0; i < m->mixer.inputs; i++) {
+        int context = m->base ? chosen[i] : i;
+        m->mixer.slots[i] = tables[context] + at[context];
+    }
+    if (!m->is_mixing) m->mixer.slots[0] = tables[only] + at[only];
 }
 
 enum { SET_ZERO = 0, SET_SIGN = 1, SET_NODES = 2, SET_LEVELS = 44, SETS = SET_LEVELS + 10 * 16 };
@@ -274,7 +285,7 @@ static uint32_t code_magnitude(model *m, const around *a, int level_set, uint32_
     for (bit_at = (int)m->bits - 1; bit_at >= 0; bit_at--) {
         uint32_t *slots[TREE_CONTEXTS];
         for (i = 0; i < TREE_CONTEXTS; i++) slots[i] = m->tree[i] + node;
-        use(m, slots, at, (int)m->bits - bit_at > UPPER_BITS ? LOWER_CONTEXTS : TREE_CONTEXTS, 3);
+        use(m, slots, at, (int)m->bits - bit_at > UPPER_BITS ? LOWER_CONTEXTS : TREE_CONTEXTS, 3, TREE_ON_BASE, 4);
         node = node * 2 + (uint32_t)code_bit(m, SET_NODES + (node < 32 ? (int)node : 32 + bit_at),
                                              SET_LEVELS + (2 + bit_at) * 16 + level_set,
                                              (int)((known - 1) >> bit_at & 1u));
@@ -287,10 +298,10 @@ static int code_value(model *m, const around *a, column *col, int known) {
     uint32_t zero_at[ZERO_CONTEXTS], sign_at[SIGN_CONTEXTS], size;
     int level_set = (int)at_most((uint32_t)epk_log4(a->all) / 4, 15), is_positive;
     zero_contexts(m, a, zero_at);
-    use(m, m->zero, zero_at, ZERO_CONTEXTS, 6);
+    use(m, m->zero, zero_at, ZERO_CONTEXTS, 6, ZERO_ON_BASE, 4);
     if (code_bit(m, SET_ZERO, SET_LEVELS + level_set, known == 0)) return 0;
     sign_contexts(a, col->signs, sign_at);
-    use(m, m->sign, sign_at, SIGN_CONTEXTS, m->base ? 7 : 1);
+    use(m, m->sign, sign_at, SIGN_CONTEXTS, m->base ? 7 : 1, SIGN_ON_BASE, 2);
     is_positive = code_bit(m, SET_SIGN, SET_LEVELS + 16 + (int)(sign_of(a->up) * 3 + sign_of(a->left)), known > 0);
     size = code_magnitude(m, a, level_set, magnitude(known));
     return is_positive ? (int)size : -(int)size;
@@ -303,17 +314,22 @@ typedef struct row {
 } row;
 
 /* (sum + few * usual) / (expected + few * usual): how far a row lies from what its columns let expect, 2^-12. */
-static uint32_t factor(uint32_t sum, uint32_t expected, uint32_t usual) {
-    uint64_t few = (uint64_t)usual * 4;
+static uint32_t factor(uint32_t sum, uint32_t expected, uint32_t usual, uint32_t count) {
+    uint64_t few = (uint64_t)usual * count;
     uint64_t ratio = (((uint64_t)sum + few) << 12) / ((uint64_t)expected + few);
     return ratio < 1 << 16 ? (uint32_t)ratio : 1 << 16;
 }
 
+static uint32_t column_mean(const model *m, const column *col) {
+    uint32_t few = m->few_in_column;
+    return (uint32_t)(((uint64_t)col->sum * 256 + (uint64_t)m->mean * few) / (col->count + few));
+}
+
 static void look_at_lines(const model *m, const row *line, const column *col, around *a) {
-    uint32_t column_all = (uint32_t)(((uint64_t)col->sum * 256 + m->mean * 2) / (col->count + 2));
-    uint32_t row_factor = factor(line->sum * 256, line->expected_sum, m->mean), filled;
-    a->column_density = (uint32_t)((col->nonzero * 4096 + m->density * 2) / (col->count + 2));
-    filled = factor(line->nonzero * 4096, line->expected_nonzero, m->density);
+    uint32_t column_all = column_mean(m, col), few = m->few_in_column;
+    uint32_t row_factor = factor(line->sum * 256, line->expected_sum, m->mean, 4), filled;
+    a->column_density = (uint32_t)((col->nonzero * 4096 + m->density * few) / (col->count + few));
+    filled = factor(line->nonzero * 4096, line->expected_nonzero, m->density, m->few_in_row);
     a->density = at_most((uint32_t)((uint64_t)filled * a->column_density >> 12), 4095);
     a->row_density = at_most((uint32_t)((uint64_t)filled * m->density >> 12), 4095);
     a->all = (uint32_t)((uint64_t)row_factor * column_all >> 12);
@@ -332,7 +348,9 @@ static uint32_t base_level(const model *m, uint32_t r) {
     uint64_t sum = 0;
     uint32_t c;
     for (c = 0; c < m->line && index_of(m, r, c) < m->count; c++) sum += magnitude(base_value(m, index_of(m, r, c)));
-    return c ? (uint32_t)epk_log4((uint32_t)(sum * 256 / c)) : 0;
+    sum = c ? sum * 16 / c : 0;
+    sum = (uint32_t)epk_log4((uint32_t)(sum * sum));
+    return at_most(sum > 32 ? (uint32_t)sum - 32 : 0, 63);
 }
 
 static void look_at_neighbours(const model *m, uint32_t r, uint32_t c, size_t index, around *a) {
@@ -347,7 +365,6 @@ static void look_at_neighbours(const model *m, uint32_t r, uint32_t c, size_t in
     a->near = (2 * magnitude(a->left) + magnitude(a->left2) + 2 * magnitude(a->up) + magnitude(a->up2)) * 43;
     a->near2 = (magnitude(a->left) + magnitude(a->up) + magnitude(a->in) + magnitude(a->up_left) +
                 magnitude(a->up_right)) * 51;
-    a->base = magnitude(m->base ? base_value(m, index) : 0);
     a->base_sign = sign_of(m->base ? base_value(m, index) : 0);
 }
 
@@ -355,7 +372,7 @@ static void learn_value(model *m, row *line, column *col, around *a, int value) 
     uint32_t size = magnitude(value);
     line->sum += size;
     line->nonzero += size != 0;
-    line->expected_sum += (uint32_t)(((uint64_t)col->sum * 256 + m->mean * 2) / (col->count + 2));
+    line->expected_sum += column_mean(m, col);
     line->expected_nonzero += a->column_density;
     if (size > line->largest) line->largest = size;
     if (size && size < line->smallest) line->smallest = size;
@@ -421,12 +438,12 @@ int epk_code_weights(epk_job *job, int is_mixing) {
     m.mixer.weights = epk_take(&job->arena, SETS * EPK_INPUTS_MAX, 4);
     m.mixer.uses = epk_take(&job->arena, SETS, 2);
     m.mixer.tables = tables;
-    m.mixer.rate_lowest = 2;
-    m.mixer.limit = is_mixing ? 1000 : 127;
     if (!tables || !m.mixer.weights || !m.mixer.uses) return EPK_NO_SPACE;
     epk_make_tables(tables);
-    epk_mixer_start(&m.mixer, SETS, 65536 * 9 / 100);
     if ((status = read_params(&m, job)) != EPK_OK || (status = make_tables(&m, job)) != EPK_OK) return status;
+    m.mixer.limit = is_mixing || m.base ? 1000 : 127;
+    m.mixer.rate_lowest = m.base ? 1 : 2;
+    epk_mixer_start(&m.mixer, SETS, 65536 * (m.base ? 27 : 9) / 100);
     epk_job_arith(job, &m.mixer.arith);
     if (!EPK_IS_ENCODING(job)) memset(m.out, 0, job->segment->size_bytes);
     for (r = 0; r < m.lines; r++) code_line(&m, r, EPK_IS_ENCODING(job));

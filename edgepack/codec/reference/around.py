@@ -16,6 +16,8 @@ class View(Protocol):
     inner: int
     mean: int
     density: int
+    few_in_row: int
+    few_in_column: int
     is_transposed: bool
 
     def value_at(self, index: int) -> int: ...
@@ -69,7 +71,6 @@ class Around:
     place: int = 0
     has_largest: int = 0
     smallest: int = 128
-    base: int = 0
     base_sign: int = 1
     kernel: int = 0
     base_level: int = 0
@@ -86,13 +87,13 @@ class Around:
         self.near = (2 * abs(self.left) + abs(self.left2) + 2 * abs(self.up) + abs(self.up2)) * 43
         sizes = (self.left, self.up, self.inner, self.up_left, self.up_right)
         self.near2 = sum(abs(value) for value in sizes) * 51
-        self.base, self.base_sign = abs(m.base_value(index)), sign_of(m.base_value(index))
+        self.base_sign = sign_of(m.base_value(index))
 
     def look_at_lines(self, m: View, row: Row, column: Column) -> None:
-        column_all = (column.sum * 256 + m.mean * 2) // (column.count + 2)
-        row_factor = _factor(row.sum * 256, row.expected_sum, m.mean)
-        self.column_density = (column.nonzero * 4096 + m.density * 2) // (column.count + 2)
-        filled = _factor(row.nonzero * 4096, row.expected_nonzero, m.density)
+        column_all, few = _column_mean(m, column), m.few_in_column
+        row_factor = _factor(row.sum * 256, row.expected_sum, m.mean, 4)
+        self.column_density = (column.nonzero * 4096 + m.density * few) // (column.count + few)
+        filled = _factor(row.nonzero * 4096, row.expected_nonzero, m.density, m.few_in_row)
         self.density = min(filled * self.column_density >> 12, 4095)
         self.row_density = min(filled * m.density >> 12, 4095)
         all_values = row_factor * column_all >> 12
@@ -105,7 +106,7 @@ class Around:
         size = abs(value)
         row.sum += size
         row.nonzero += size != 0
-        row.expected_sum += (column.sum * 256 + m.mean * 2) // (column.count + 2)
+        row.expected_sum += _column_mean(m, column)
         row.expected_nonzero += self.column_density
         row.largest = max(row.largest, size)
         row.smallest = min(row.smallest, size) if size else row.smallest
@@ -121,8 +122,12 @@ class Around:
             row.expected_sum, row.expected_nonzero = row.expected_sum // 2, row.expected_nonzero // 2
 
 
-def _factor(total: int, expected: int, usual: int) -> int:
-    return min((total + usual * 4 << 12) // (expected + usual * 4), 1 << 16)
+def _column_mean(m: View, column: Column) -> int:
+    return (column.sum * 256 + m.mean * m.few_in_column) // (column.count + m.few_in_column)
+
+
+def _factor(total: int, expected: int, usual: int, count: int) -> int:
+    return min((total + usual * count << 12) // (expected + usual * count), 1 << 16)
 
 
 def sign_of(value: int) -> int:
@@ -142,20 +147,19 @@ def _density_level(density: int) -> int:
 
 def zero_contexts(a: Around, *, has_base: bool) -> list[int]:
     """Which counter of each context predicts whether the value is 0."""
-    near, level = log4(a.near + 16), _density_level(a.density)
+    near, level, row = log4(a.near + 16), _density_level(a.density), _density_level(a.row_density)
     six = (a.left, a.left2, a.up, a.up2, a.up_left, a.up_right)
     around6 = sum((value != 0) << i for i, value in enumerate(six))
     inner2 = (a.inner != 0) | (a.inner2 != 0) << 1
     column = _density_level(a.column_density)
     two = min(abs(a.left), 3) * 4 + min(abs(a.up), 3)
     if has_base:
-        tenth = a.base_level * 4 + (a.left != 0) + (a.up != 0)
-        twelfth = min(a.base, 127) * 4 + (a.left != 0) * 2 + (a.up != 0)
+        sixth, tenth = a.base_level // 2 * 32 + row // 2, a.base_level
     else:
-        tenth, twelfth = min(a.place, 127) | a.has_largest << 7, log4(a.smallest * 256) * 8 + (around6 & 7)
+        sixth, tenth = level // 2 * 32 + near // 2, min(a.place, 127) | a.has_largest << 7
     return [
-        0, _density_level(a.row_density), column, level, around6 | inner2 << 6, near, level // 2 * 32 + near // 2,
-        a.kernel * 64 + column, log4(a.near2 + 16), log4(a.all), tenth, (level // 4 * 16 + two) * 4 + inner2, twelfth,
+        0, row, column, level, around6 | inner2 << 6, near, sixth, a.kernel * 64 + column, log4(a.near2 + 16), log4(a.all), tenth,
+        (level // 4 * 16 + two) * 4 + inner2, log4(a.smallest * 256) * 8 + (around6 & 7),
     ]  # fmt: skip
 
 
@@ -175,5 +179,5 @@ def tree_contexts(a: Around, *, has_base: bool) -> list[int]:
         0, log4(a.row_mean), column, level, min(a.smallest, 63), near, log4(a.near2 + 16), near // 2 * 32 + level // 2,
         a.kernel * 32 + column // 2, _size_level(a.left) * 16 + _size_level(a.up),
         a.base_level if has_base else a.has_largest * 32 + min(a.place, 31), _size_level(a.inner) * 32 + level // 2,
-        min(a.base, 63) if has_base else log4(a.all),
+        log4(a.all),
     ]  # fmt: skip

@@ -8,11 +8,14 @@ from edgepack.codec.types import Segment
 
 _TRANSPOSED, _INNER, _GROUP, _PALETTE, _CENTRE, _BASE = 1, 2, 4, 8, 16, 32
 _SEEN_PRIOR = 18
+_CHANGES_PRIOR = 12
 _UPPER_BITS = 3
 _LOWER_CONTEXTS = 5
 _ZERO_SIZES = (1, 64, 64, 64, 256, 64, 1024, 2048, 64, 64, 256, 1024, 512)
 _SIGN_SIZES = (1, 9, 9, 81, 27, 96, 27, 9, 27)
 _TREE_SIZES = (1, 64, 64, 64, 64, 64, 64, 1024, 1024, 256, 64, 512, 64)
+# What changes of a base are predicted by.
+_ZERO_ON_BASE, _SIGN_ON_BASE, _TREE_ON_BASE = (1, 2, 6, 10), (0, 7), (0, 1, 2, 10)
 _SET_ZERO, _SET_SIGN, _SET_NODES, _SET_LEVELS = 0, 1, 2, 44
 
 
@@ -39,6 +42,8 @@ class _Model:
         if self.inner >> 30 or self.group >> 30:
             raise Damaged
         self.largest = (1 << self.bits) - 1
+        self.few_in_row = 4 if self.base is None else _CHANGES_PRIOR * 4096 // self.density
+        self.few_in_column = 2 if self.base is None else self.few_in_row
         self.line, self.lines, self.stride = line, -(-self.count // line), 1
         self.is_transposed = bool(self.flags & _TRANSPOSED)
         if self.is_transposed:
@@ -90,7 +95,8 @@ class _Model:
             return 0
         indices = [self.index_of(row, c) for c in range(self.line)]
         sizes = [abs(self.base_value(index)) for index in indices if index < self.count]
-        return log4(sum(sizes) * 256 // len(sizes)) if sizes else 0
+        mean = sum(sizes) * 16 // len(sizes) if sizes else 0
+        return min(max(log4(mean * mean) - 32, 0), 63)
 
     def put(self, index: int, value: int) -> None:
         code = self.code_of[value]
@@ -107,7 +113,9 @@ class _Values:
 
     def __init__(self, m: _Model, payload: bytes, *, is_mixing: bool) -> None:
         self.m, self.is_mixing, self.has_base = m, is_mixing, m.base is not None
-        self.mixer = Mixer(payload, weight=65536 * 9 // 100, limit=1000 if is_mixing else 127, rate_lowest=2)
+        weight, rate_lowest = (27, 1) if self.has_base else (9, 2)
+        limit = 1000 if is_mixing or self.has_base else 127
+        self.mixer = Mixer(payload, weight=65536 * weight // 100, limit=limit, rate_lowest=rate_lowest)
         self.zero = [[counter((4096 - m.density) * 15 + 2048, 4)] * size for size in _ZERO_SIZES]
         self.sign = [[counter(32768, 0)] * size for size in _SIGN_SIZES]
         self.tree = [self._first_tree(k) for k in range(len(_TREE_SIZES))]
@@ -128,17 +136,21 @@ class _Values:
             nodes += [counter(max(one, 64), _SEEN_PRIOR)] * len(nodes)
         return nodes
 
-    def _bit(self, slots: list[Slot], only: int, first: int, second: int) -> int:
-        return self.mixer.bit(slots, first, second) if self.is_mixing else self.mixer.single_bit(slots[only])
+    def _bit(
+        self, slots: list[Slot], only: int, sets: tuple[int, int], chosen: tuple[int, ...], *, upto: int = 16
+    ) -> int:
+        if not self.is_mixing:
+            return self.mixer.single_bit(slots[only])
+        return self.mixer.bit([slots[i] for i in chosen] if self.has_base else slots[:upto], *sets)
 
     def value(self, a: Around, signs: int) -> int:
         level = min(log4(a.all) // 4, 15)
         slots = list(zip(self.zero, zero_contexts(a, has_base=self.has_base), strict=True))
-        if self._bit(slots, 6, _SET_ZERO, _SET_LEVELS + level):
+        if self._bit(slots, 6, (_SET_ZERO, _SET_LEVELS + level), _ZERO_ON_BASE):
             return 0
         slots = list(zip(self.sign, sign_contexts(a, signs), strict=True))
         second = _SET_LEVELS + 16 + sign_of(a.up) * 3 + sign_of(a.left)
-        is_positive = self._bit(slots, 7 if self.has_base else 1, _SET_SIGN, second)
+        is_positive = self._bit(slots, 7 if self.has_base else 1, (_SET_SIGN, second), _SIGN_ON_BASE)
         size = self._magnitude(a, level)
         return size if is_positive else -size
 
@@ -147,9 +159,9 @@ class _Values:
         at = tree_contexts(a, has_base=self.has_base)
         for bit_at in range(self.m.bits - 1, -1, -1):
             count = _LOWER_CONTEXTS if self.m.bits - bit_at > _UPPER_BITS else len(at)
-            slots = [(self.tree[i], at[i] * size + node) for i in range(count)]
-            first = _SET_NODES + (node if node < 32 else 32 + bit_at)
-            node = node * 2 + self._bit(slots, 3, first, _SET_LEVELS + (2 + bit_at) * 16 + level)
+            slots = [(tree, at[i] * size + node) for i, tree in enumerate(self.tree)]
+            sets = (_SET_NODES + (node if node < 32 else 32 + bit_at), _SET_LEVELS + (2 + bit_at) * 16 + level)
+            node = node * 2 + self._bit(slots, 3, sets, _TREE_ON_BASE, upto=count)
         return node - size + 1
 
 
