@@ -26,7 +26,12 @@ def build(target: str, program: Path, *, fuzzer: bool) -> Path:
     assert compiler is not None
     harness = [HERE / "c" / f"fuzz_{target.removeprefix('c-')}.c", *([] if fuzzer else [HERE / "c/replay.c"])]
     decoder = [path for path in sorted(SOURCES.glob("*.c")) if "encode" not in path.name]
-    flags = [f"-fsanitize={_SANITIZERS}{',fuzzer' if fuzzer else ''}", "-fno-sanitize-recover=undefined", "-g", "-O2"]
+    flags = [
+        f"-fsanitize={_SANITIZERS}{',fuzzer' if fuzzer else ''}",
+        "-fno-sanitize-recover=undefined",
+        "-g",
+        "-O2" if fuzzer else "-O0",
+    ]
     command = [compiler, *flags, f"-I{SOURCES}", *map(str, (*harness, *decoder)), "-o", str(program)]
     program.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
