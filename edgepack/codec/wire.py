@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def read_header(wire: bytes) -> WireHeader:
     return _read_header(Cursor(data=wire), len(wire))
 
 
-def open_wire(wire: bytes) -> Wire:
+def open_wire(wire: bytes, *, decode: Callable[..., bytes] = decode) -> Wire:
     """A wire file with its table decoded. Raises BundleError where it is none or is damaged."""
     cursor = Cursor(data=wire)
     header = _read_header(cursor, len(wire))

@@ -45,9 +45,10 @@ def unpack_wire(wire: bytes, *, base: bytes | None = None, decode: Decode | None
     `decode` is that of `edgepack.codec.coders` unless another is named: that of `codec.reference` needs no compiled library.
     Raises BundleError where anything is not as it was packed, a wrong base included: the result has the SHA-256 that it must have.
     """
-    opened = open_wire(wire)
+    decode = decode or coders.decode
+    opened = open_wire(wire, decode=decode)
     check_base(opened.header, base)
-    run = _Run(wire=opened, base=base or b"", decode=decode or coders.decode)
+    run = _Run(wire=opened, base=base or b"", decode=decode)
     return run.output()
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.bundle.layout import Entry, layout_of
+from edgepack.codec import reference
 from edgepack.codec.types import PROFILES, Profile
 from edgepack.codec.wire import open_wire, read_header
 from edgepack.codec.wire_ops import Copy, Digest, Fill, Listing, Product, Tail, operations_in
@@ -71,6 +72,14 @@ def test_archives_come_back_bit_by_bit(files: dict[str, bytes]) -> None:
 
     assert read_header(wire).is_archive
     assert unpack_wire(wire) == data
+
+
+def test_python_alone_restores_a_bundle() -> None:
+    data = archive({"model/model.tflite": model_files.tflite().data, "labels.txt": b"one\ntwo\n", "zeros": bytes(900)})
+
+    for profile in PROFILES:
+        wire = pack_wire(data, "x.edgepack", profile=profile).wire
+        assert unpack_wire(wire, decode=reference.decode) == data
 
 
 def test_zip_headers_and_digests_are_not_sent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,6 +49,19 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def on_arm64(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The emulator, and the program for arm64."""
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if emulator is None or shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("needs gcc-aarch64-linux-gnu and qemu-user-static (Debian)")
+    path = tmp_path_factory.mktemp("arm64") / "unpack_wire"
+    decoder = [str(file) for file in sorted(SOURCES.glob("*.c")) if "encode" not in file.name]
+    words = ["aarch64-linux-gnu-gcc", "-std=c99", "-O2", "-static", f"-I{SOURCES}"]
+    subprocess.run([*words, str(Path(__file__).with_name("unpack_wire.c")), *decoder, "-o", str(path)], check=True)
+    return emulator, str(path)
 
 
 def bundle() -> bytes:
@@ -105,6 +119,16 @@ def test_c_alone_applies_deltas_and_refuses_another_base(program: Path, tmp_path
     assert decoded(program, tmp_path, delta)[0] == WRONG_BASE
 
 
+@pytest.mark.parametrize("profile", ["small", "fast"])
+def test_arm64_restores_the_same_bytes(on_arm64: tuple[str, str], tmp_path: Path, profile: str) -> None:
+    data = bundle()
+    (tmp_path / "wire").write_bytes(pack_wire(data, "x.edgepack", profile=profile).wire)  # type: ignore[arg-type]
+
+    subprocess.run([*on_arm64, str(tmp_path / "wire"), str(tmp_path / "out")], check=True, timeout=120)
+
+    assert (tmp_path / "out").read_bytes() == data
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_c_refuses_what_python_refuses(program: Path, tmp_path: Path, lie: str) -> None:
     operations, payloads, size_bytes, is_archive = LIES[lie]
@@ -129,3 +153,10 @@ def test_a_plain_compiler_with_all_warnings_has_nothing_to_say(tmp_path: Path) -
     for file in [*SOURCES.glob("*wire*.c"), SOURCES / "epk_sha256.c"]:
         flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fsyntax-only"]
         subprocess.run(["gcc", *flags, str(file)], check=True)
+
+
+def test_the_sources_know_no_floating_point() -> None:
+    """Scales are multiplied in integers: a machine that flushes small numbers to zero, or has no such unit, gives the same bytes."""
+    for file in [*SOURCES.glob("*wire*.c"), SOURCES / "epk_sha256.c"]:
+        code = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"\b(float|double)\b|math\.h", code), file.name
