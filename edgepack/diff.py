@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.bundle import Bundle, read_bundle, report_name
+from edgepack.bundle import Bundle, report_name
 from edgepack.bundle.golden import read_golden
 from edgepack.bundle.manifest import Variant
 from edgepack.core.errors import UsageError
@@ -23,6 +23,7 @@ from edgepack.core.types import Array, Progress, Silent
 from edgepack.opened import open_runtime
 from edgepack.runtimes import Session
 from edgepack.runtimes.grid import dequantize
+from edgepack.signing.trust import trusted_bundle
 from edgepack.stages.divergence import DIVERGED_BELOW_DB, in_layout_of, sqnr_db
 
 # Two right kernels round a few values one code apart, and what was rounded apart grows slowly from layer to layer. A wrong weight, range or
@@ -153,8 +154,7 @@ def diff(
 
 
 def _opened(path: Path, target: str | None) -> _Opened:
-    bundle = read_bundle(path)
-    bundle.verify()
+    bundle, _ = trusted_bundle(path)
     return _Opened(bundle=bundle, variant=bundle.variant(target))
 
 

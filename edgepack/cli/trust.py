@@ -137,7 +137,7 @@ def revoke(*, name: str, note: str | None, trust_file: Path | None) -> None:
 def policy(*, unsigned: str | None, untrusted: str | None, trust_file: Path | None) -> None:
     """Set what happens with bundles that no trusted key signed.
 
-    verify, bench and unpack follow it. A wrong signature, or one by a revoked key only, is refused whatever the policy.
+    Every command that uses a model follows it. A wrong signature, or one by a revoked key only, is refused whatever the policy.
 
     \b
     Examples:

@@ -134,6 +134,12 @@ def test_every_command_that_uses_a_model_can_require_a_signature(
         assert result.stdout == "" and not (tmp_path / "app").exists()
 
 
+def test_a_difference_is_not_looked_for_in_what_is_not_trusted(call: Run, bundle_path: Path) -> None:
+    result = call("diff", bundle_path, bundle_path, EDGEPACK_REQUIRE_SIGNED="1")
+
+    assert (result.exit_code, result.stdout) == (SignatureError.exit_code, "")
+
+
 def test_a_wire_form_keeps_its_signature_and_is_judged_by_it(
     run: Run, bundle_path: Path, key: Path, tmp_path: Path
 ) -> None:
