@@ -12,6 +12,7 @@ from edgepack.codec import reference
 from edgepack.codec.library import Library, library
 from edgepack.codec.parameters import (
     BYTES_BASE,
+    BYTES_HISTORY,
     QUICK,
     WIDE_BASE,
     Codes,
@@ -46,6 +47,8 @@ _GRAINS = (0, 1, 9, 17)
 _COARSE_GRAINS = (2, 3, 6, 10)
 _MANY = 1 << 17
 _IMAGE_BYTES = 1 << 16
+# Longer data have little to gain from the history that the decoder brings along.
+_TEXT_BYTES = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ def _for_bytes(data: bytes, profile: Profile, base: bytes | None) -> Iterator[_C
         yield _Candidate(BYTES, bytes([quick | BYTES_BASE]) + stride, uses_base=True)
     else:
         yield _Candidate(BYTES, bytes([quick]) + stride)
+        if len(data) <= _TEXT_BYTES:
+            yield _Candidate(BYTES, bytes([quick | BYTES_HISTORY]) + stride)
 
 
 def _for_wide(data: bytes, segment: Segment, base: bytes | None) -> Iterator[_Candidate]:

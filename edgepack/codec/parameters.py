@@ -12,7 +12,7 @@ from edgepack.codec.types import Segment
 Codes = NDArray[np.uint8]
 TRANSPOSED, INNER, GROUP, PALETTE, CENTRE, BASE = 1, 2, 4, 8, 16, 32
 PREDICTS = 32  # in the grain of `rans`
-QUICK, BYTES_BASE, WIDE_BASE = 1, 2, 1
+QUICK, BYTES_BASE, BYTES_HISTORY, WIDE_BASE = 1, 2, 4, 1
 _PALETTE_MAX = 64
 _GROUPS = (16, 32, 64, 128)
 # One line longer than this would leave too little of the decoder's workspace for the rest.

@@ -1,11 +1,12 @@
 /* Coder `bytes`: any data, bit by bit: predictions from the bytes before, from the row above, and from the longest match. */
+#include "epk_history.h"
 #include "epk_internal.h"
 
 #define CONTEXTS_MAX 12
 #define MATCH_SLOTS (4 * 16 * 2)
 #define LENGTH_LOWEST 4 /* bytes that a match is found by */
 
-enum { FLAG_QUICK = 1, FLAG_BASE = 2 };
+enum { FLAG_QUICK = 1, FLAG_BASE = 2, FLAG_HISTORY = 4 };
 
 typedef struct bytes {
     epk_mixer mixer;
@@ -140,6 +141,11 @@ static int prepare(bytes *m, epk_job *job) {
         if (!job->base) return EPK_DAMAGED;
         m->base = job->base;
         m->base_size = job->base_size;
+    }
+    if (flags & FLAG_HISTORY) {
+        if (flags & FLAG_BASE) return EPK_DAMAGED;
+        m->base = EPK_HISTORY;
+        m->base_size = sizeof EPK_HISTORY;
     }
     if (job->params.is_short || (size >> 31) || (m->base_size >> 31) || (m->stride >> 30)) return EPK_DAMAGED;
     for (bits = 12; bits < 18 && ((size_t)1 << bits) < size * 8; bits++) {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
+from edgepack.codec.compiling import SOURCES
 from edgepack.codec.reference.arith import Damaged, Mixer, Params, Slot, counter
 from edgepack.codec.types import Segment
 
 _CONTEXTS, _QUICK_CONTEXTS = 12, 5
 _LENGTH_LOWEST = 4
-_QUICK, _BASE = 1, 2
+_QUICK, _BASE, _HISTORY = 1, 2, 4
 _WORD = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + bytes(range(128, 256)))
 _U32 = 0xFFFFFFFF
 
@@ -17,6 +20,13 @@ def _hash(a: int, b: int) -> int:
     h ^= h >> 15
     h = h * 0x85EBCA6B & _U32
     return h ^ h >> 13
+
+
+@functools.cache
+def _history() -> bytes:
+    """What a bundle's texts are like: the numbers of epk_history.h."""
+    numbers = (SOURCES / "epk_history.h").read_text(encoding="utf-8").partition("{")[2].partition("}")[0]
+    return bytes(int(number) for number in numbers.replace("\n", " ").split(",") if number.strip())
 
 
 def _bits_for(size: int, lowest: int) -> int:
@@ -33,7 +43,10 @@ class _Bytes:
         if (flags & _BASE and base is None) or self.stride >> 30:
             raise Damaged
         self.is_quick = bool(flags & _QUICK)
-        self.whole = bytearray(base or b"") if flags & _BASE else bytearray()
+        if flags & _HISTORY and flags & _BASE:
+            raise Damaged
+        known = _history() if flags & _HISTORY else base if flags & _BASE else None
+        self.whole = bytearray(known or b"")
         self.base_size = len(self.whole)
         self.table_bits = _bits_for(segment.size_bytes * 8, 12)
         self.index_bits = _bits_for(segment.size_bytes + self.base_size, 10)

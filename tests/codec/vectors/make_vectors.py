@@ -132,6 +132,11 @@ def of_bytes() -> Iterator[dict[str, Any]]:
     file = io.BytesIO()
     np.save(file, RANDOM.integers(0, 9, (10, 12)).astype(np.uint8))
     yield chosen("array file", file.getvalue(), "bytes", ())
+    manifest = b'{"schema_version": "2.0", "name": "digits", "created_with": {"edgepack": "0.1.0", "numpy": "2.4.6"}}'
+    for flags in (4, 5):
+        yield forced(
+            f"text with the decoder's history, flags {flags}", coders.BYTES, bytes([flags, 0]), manifest, "bytes"
+        )
     yield vector("raw", Coded(coder=coders.RAW, params=b"", payload=b"abc"), b"abc", "bytes")
 
 
