@@ -59,9 +59,9 @@ def plain_name(path: Path, header: WireHeader) -> str:
     return stem if stem != path.name else f"{path.name}.unpacked"
 
 
-def wire_name(name: str, suffix: str) -> str:
-    """The name of a file's wire form or delta."""
-    return name.removesuffix(BUNDLE_SUFFIX) + suffix
+def wire_name(name: str, suffix: str, *, is_archive: bool) -> str:
+    """The name of a file's wire form or delta. What is called like a bundle and is none keeps its ending, so that it gets it back."""
+    return (name.removesuffix(BUNDLE_SUFFIX) if is_archive else name) + suffix
 
 
 def write_packed(path: Path, out: Path | None, *, profile: Profile, progress: Progress | None = None) -> Written:
@@ -75,7 +75,7 @@ def write_packed(path: Path, out: Path | None, *, profile: Profile, progress: Pr
             beside=lambda name: _beside(path, name),
             progress=progress,
         )
-    return _write(out or path.with_name(wire_name(content.name, WIRE_SUFFIX)), packed, content)
+    return _write(out, path, WIRE_SUFFIX, packed, content)
 
 
 def write_delta(
@@ -94,7 +94,7 @@ def write_delta(
             base_beside=lambda name: _beside(old, name),
             progress=progress,
         )
-    return _write(out or new.with_name(wire_name(content.name, DELTA_SUFFIX)), packed, content)
+    return _write(out, new, DELTA_SUFFIX, packed, content)
 
 
 def unpacked(path: Path) -> Content:
@@ -118,7 +118,10 @@ def applied(old: Path, delta: Path) -> Content:
         )
 
 
-def _write(path: Path, packed: Packed, content: Content) -> Written:
+def _write(out: Path | None, source: Path, suffix: str, packed: Packed, content: Content) -> Written:
+    """By default beside the file that was packed."""
+    is_archive = read_header(packed.wire).is_archive
+    path = out or source.with_name(wire_name(content.name, suffix, is_archive=is_archive))
     write_atomic(path, packed.wire)
     return Written(path=path, packed=packed, input_bytes=len(content.data))
 

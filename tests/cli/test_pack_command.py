@@ -83,6 +83,18 @@ def test_a_single_file_gets_its_name_back(run: Run, models: tuple[Path, Path]) -
     assert "not a bundle" in run("inspect", "old.tflite.edgepackz", code=10).stderr
 
 
+def test_a_file_that_is_only_called_like_a_bundle_gets_its_name_back(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.edgepack").write_bytes(b"PK\x03\x04 no bundle")
+    run("pack", "broken.edgepack")
+    Path("broken.edgepack").unlink()
+
+    assert run("unpack", "broken.edgepack.edgepackz").stdout == "broken.edgepack\n"
+    assert Path("broken.edgepack").read_bytes() == b"PK\x03\x04 no bundle"
+
+
 def test_a_delta_is_applied_to_the_old_file_or_its_wire_form(run: Run, models: tuple[Path, Path]) -> None:
     old, new = models
     run("pack", old)
