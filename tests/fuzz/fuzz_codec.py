@@ -82,7 +82,7 @@ def _image(data: bytes) -> bytes:
     """Golden images have a coder of their own, else only for larger ones."""
     header, compiled = npy_header(data), library()
     assert header is not None and compiled is not None
-    params = image_params(data, header)
+    params = image_params(header)
     payload = compiled.encode(RANS, params, data, "bytes", None, capacity_bytes=2 * len(data))
     assert payload is not None
     return input_of(Coded(coder=RANS, params=params, payload=payload), "bytes", len(data))

@@ -41,13 +41,17 @@ def mutators() -> dict[str, Mutator]:
     return {name: mutator for module in MODULES for name, mutator in __import__(module).MUTATORS.items()}
 
 
+def all_seeds() -> dict[str, dict[str, bytes]]:
+    """The first inputs by target and name, made anew."""
+    return {target: files for module in MODULES for target, files in __import__(module).seeds().items()}
+
+
 def write_seeds() -> None:
-    """The first files of each corpus, made anew."""
-    for module in MODULES:
-        for target, files in __import__(module).seeds().items():
-            for name, data in files.items():
-                (CORPUS / target).mkdir(parents=True, exist_ok=True)
-                (CORPUS / target / f"seed-{name}").write_bytes(data)
+    """Put them into the corpus."""
+    for target, files in all_seeds().items():
+        (CORPUS / target).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (CORPUS / target / f"seed-{name}").write_bytes(data)
 
 
 def fuzz(name: str, seconds: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from c_harness import TARGETS as C_TARGETS
 from c_harness import build
-from fuzzing import CORPUS, mutators, targets
+from fuzzing import CORPUS, all_seeds, mutators, targets
 
 
 @pytest.mark.parametrize("name", sorted(targets()))
@@ -41,3 +41,10 @@ def test_a_changed_input_is_an_input(name: str) -> None:
         for seed in range(8):
             changed = mutators()[name](path.read_bytes(), 16384, seed, lambda data, size: data[::-1][:size])
             targets()[name](changed)
+
+
+def test_the_seeds_are_what_edgepack_writes_today() -> None:
+    for target, seeds in all_seeds().items():
+        assert seeds
+        for data in seeds.values():
+            targets()[target](data)
