@@ -11,12 +11,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from edgepack.core.errors import RecipeError
 from edgepack.core.section import Section, validate
+from edgepack.core.sizes import bytes_of
 
 FILE_NAME = "edgepack.toml"
+SizeBytes = Annotated[int, BeforeValidator(bytes_of, json_schema_input_type=int | str)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
@@ -286,6 +288,41 @@ class BundleSection(Section):
         return value
 
 
+class TuneSection(Section):
+    """What `edgepack tune` searches for, and with what; a build doesn't read it. See docs/tune.md."""
+
+    max_size: SizeBytes | None = Field(
+        default=None, gt=0, description='Largest size of the model, in bytes or with a unit: `"60 kB"`.'
+    )
+    size_of: Literal["wire", "file"] = Field(
+        default="wire",
+        description="What `max_size` limits: `wire`, the model file as `edgepack pack` packs it for the download, or the `file` itself.",
+    )
+    max_drop_points: float | None = Field(
+        default=None, ge=0, le=100, description="Largest loss of the metric against the original, in percentage points."
+    )
+    max_latency_p50_ms: float | None = Field(
+        default=None, gt=0, description="Largest median latency of one inference on the device that measures."
+    )
+    max_memory: SizeBytes | None = Field(
+        default=None, gt=0, description="Largest peak resident memory of a process that runs the model there."
+    )
+    methods: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Methods to combine. Default: all that docs/tune.md lists."
+    )
+    selection: DataSection | str | None = Field(
+        default=None,
+        description="Labelled samples that trials are judged on, never those of `data.evaluation`. Default: a part of `data.train`, kept out of the trials' training.",
+    )
+    held_out: float = Field(
+        default=0.2, gt=0, lt=0.9, description="How large that part is, as a share of the training samples."
+    )
+    sampler: Literal["tpe", "nsga2"] = Field(
+        default="tpe",
+        description="How the next trial is chosen: `tpe`, by a model of the past ones (Bergstra et al. 2011), or `nsga2`, by evolution (Deb et al. 2002), which takes hundreds of trials.",
+    )
+
+
 class Recipe(Section):
     """The whole recipe."""
 
@@ -303,6 +340,7 @@ class Recipe(Section):
     fidelity: FidelitySection = FidelitySection()
     parity: ParitySection = ParitySection()
     export: ExportSection = ExportSection()
+    tune: TuneSection = TuneSection()
     targets: tuple[str, ...] = Field(
         default=("arm64",),
         min_length=1,

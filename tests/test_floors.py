@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit", "layouts"}),
     frozenset({"plan", "stages", "updates"}),
-    frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report"}),
+    frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report", "tune"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -37,6 +37,9 @@ NEIGHBOURS = {
     ("gate", "opened"): "the models of a gate's bundles",
     ("gate", "bench"): "a gate measures with the same bench that a user calls",
     ("gate", "compare"): "a gate judges what a comparison finds",
+    ("tune", "pipeline"): "a search ends with the build of what it recommends",
+    ("tune", "bench"): "a search measures with the same bench that a user calls",
+    ("tune", "report"): "a search draws its picture as reports draw theirs",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
 }
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.

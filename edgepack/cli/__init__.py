@@ -16,6 +16,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("edgepack.cli.init:init", "Write a commented edgepack.toml to start from."),
         "plan": Entry("edgepack.cli.plan:plan", "Check a recipe and show what a build would do."),
         "build": Entry("edgepack.cli.build:build", "Compress, export, verify and bundle a trained model."),
+        "tune": Entry("edgepack.cli.tune:tune", "Search for the methods that keep a budget."),
         "join": Entry("edgepack.cli.join:join", "Make one bundle of several for one model."),
     },
     "Judge it": {

@@ -22,6 +22,7 @@ from edgepack.recipe import (
     ModelSection,
     ParitySection,
     Recipe,
+    TuneSection,
 )
 
 MARK = "# ← FILL IN"
@@ -58,6 +59,7 @@ def starter(
         _table("fidelity", FidelitySection, {}),
         _table("parity", ParitySection, {}),
         _table("export", ExportSection, {}),
+        _table("tune", TuneSection, {}),
     ]
     return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 

@@ -14,7 +14,8 @@
     │   └── DeviceLost       11   a device went away while it was used
     ├── BundleError          10   a bundle is damaged or not a bundle
     │   └── SignatureError   13   a bundle's signature is wrong, or nobody who is trusted here signed it
-    └── Inconclusive         12   a gate could not decide: more runs are needed
+    ├── Inconclusive         12   a gate could not decide: more runs are needed
+    └── BudgetNotMet         14   a search ended, and no combination of methods keeps the budget
 
 Interrupted by Ctrl-C: 130, as every shell expects.
 """
@@ -92,6 +93,12 @@ class SignatureError(BundleError):
 
 class Inconclusive(EdgepackError):
     exit_code = 12
+
+
+class BudgetNotMet(EdgepackError):
+    """The message has the nearest miss."""
+
+    exit_code = 14
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
 from edgepack.core.types import Samples, SampleSource
 from edgepack.data.samples import SampleSet, open_samples
 from edgepack.plan import BuildPlan, Data
 
 _KEPT_IN_MEMORY_BYTES = 256_000_000
+_SPLIT = 31  # tells this draw from others by the same seed
 
 
 def open_role(
@@ -15,7 +22,8 @@ def open_role(
     """One role's samples, preprocessed when taken. Raises DataError that names the role and what is wrong."""
     if first is None and "first" in data.fingerprint:  # calibration on a part of the training samples
         first = int(data.fingerprint["first"])
-    return open_samples(
+    part = data.fingerprint.get("part")
+    opened = open_samples(
         data.section,
         plan.preprocess,
         folder=plan.folder,
@@ -23,8 +31,27 @@ def open_role(
         classes=classes,
         role=data.role,
         labelled=labelled,
-        first=first,
+        first=first if part is None else None,
     )
+    return opened if part is None else _part(opened, part, first)
+
+
+def split(data: Data, *, held_out: float, seed: int) -> tuple[Data, Data]:
+    """One role's samples as two roles that share none: the rest, and a share that is held out, drawn by `seed`."""
+    rest, apart = ({"held_out": held_out, "seed": seed, "is_held_out": is_held_out} for is_held_out in (False, True))
+    return (
+        replace(data, fingerprint={**data.fingerprint, "part": rest}),
+        replace(data, fingerprint={**data.fingerprint, "part": apart}),
+    )
+
+
+def _part(samples: SampleSet, part: Mapping[str, Any], first: int | None) -> SampleSet:
+    """The held-out samples, or the others, in the order that they had; only the `first` of them, when given."""
+    order = np.random.default_rng([part["seed"], _SPLIT]).permutation(len(samples))
+    count = max(1, round(len(samples) * part["held_out"]))
+    kept = np.sort(order[:count] if part["is_held_out"] else order[count:])[:first]
+    labels = None if samples.labels is None else samples.labels[kept]
+    return replace(samples, drawn=samples.drawn[kept], labels=labels)
 
 
 def samples_of(plan: BuildPlan, data: Data, *, first: int | None = None) -> Samples:

@@ -1,0 +1,244 @@
+"""The search, top to bottom: the original, the trials, the judgement of the best on the evaluation samples, the recipe and its bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from edgepack.core.errors import CheckFailed, RecipeError, StageError, UsageError
+from edgepack.core.locks import exclusive
+from edgepack.core.types import Progress, Silent
+from edgepack.pipeline import build_all
+from edgepack.plan import BuildPlan
+from edgepack.recipe import Recipe, find_recipe, load_recipe
+from edgepack.tune import ladder, study
+from edgepack.tune.budget import Budget, budget_of, with_limits
+from edgepack.tune.front import Row, candidates, rows_of
+from edgepack.tune.measure import Judge
+from edgepack.tune.numbers import Numbers
+from edgepack.tune.space import SPACE, in_words, searched_methods, starts, suggest
+from edgepack.tune.tuned import NAME, told_in_recipe, write_tuned
+from edgepack.tune.work import Work, open_shared, run, start_workers
+
+TRIALS = 40
+_JUDGED_MAX = 3  # each look at the evaluation samples is a chance to be lucky on them
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The recommended combination. `row` has its numbers on the samples that chose it, `final` are those on the evaluation samples."""
+
+    row: Row
+    final: Numbers
+    recipe_file: Path
+    bundle: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search found. `chosen` is None when the budget was not met; then `nearest` says what came nearest, `refused` what the final judgement found."""
+
+    budget: Budget
+    original: Numbers
+    rows: tuple[Row, ...]
+    failed: tuple[tuple[str, str], ...]
+    unfinished: int
+    chosen: Chosen | None
+    refused: tuple[tuple[Row, Numbers, str], ...]
+    folder: Path
+
+    @property
+    def nearest(self) -> tuple[Row, Numbers]:
+        """The combination that exceeds the budget by the least, with the most telling numbers of it."""
+        judged = [(row, numbers) for row, numbers, _ in self.refused]
+        known = judged or [(row, row.numbers) for row in self.rows]
+        return min(known, key=lambda pair: (-pair[0].trial.rung, self.budget.rank(pair[1])))
+
+
+def tune(
+    recipe: Recipe | Path,
+    *,
+    target: str | None = None,
+    folder: Path | None = None,
+    work_folder: Path | None = None,
+    dist_folder: Path | None = None,
+    device: str = "local",
+    trials: int = TRIALS,
+    time_limit_s: float | None = None,
+    workers: int = 1,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    watch: Callable[[tuple[Row, ...]], None] = lambda _: None,
+) -> Found:
+    """Search for the combination of methods that keeps the budget of the recipe's `tune`, write its recipe and build it.
+
+    `trials` and `time_limit_s` end the search, whichever comes first; the final judgement and the build come after. A search that was interrupted goes
+    on where it was. `watch` is shown the trials whenever one has news. Raises RecipeError where there is no budget, and what a build raises.
+    """
+    progress = progress or Silent()
+    until = None if time_limit_s is None else time.time() + time_limit_s
+    read = load_recipe(recipe) if isinstance(recipe, Path) else recipe
+    folder = (folder or (find_recipe(recipe).parent if isinstance(recipe, Path) else Path.cwd())).resolve()
+    if workers < 1 or trials < 1:
+        raise UsageError("tune: workers and trials are at least 1")
+    if read.data.train is None:
+        raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
+    judge = Judge(
+        recipe=read,
+        folder=folder,
+        work_folder=work_folder,
+        dist_folder=dist_folder,
+        target=target or read.targets[0],
+        device=device,
+        budget=budget_of(read.tune),
+        threads=None if workers == 1 else max(1, (read.threads or 2) // workers),
+        held_out=True,
+    )
+    methods = searched_methods(read)
+    first = [suggest(_Fixed(values), read, methods) for values in starts(methods)]
+    if not first:
+        raise RecipeError("tune.methods: nothing to combine; name 'quantize' or a method that prunes")
+    plan, *_ = [judge.plan(steps) for steps in first]
+    if workers > 1:
+        judge = replace(judge, threads=max(1, plan.threads // workers))
+    original = judge.original(first[0], progress)
+    work = Work(
+        judge=judge,
+        folder=plan.work_folder / "tune" / _key(judge, plan, methods)[:20],
+        methods=methods,
+        sampler=read.tune.sampler,
+        seed=read.seed if seed is None else seed,
+        workers=workers,
+        trials=trials,
+        until=until,
+    )
+    lock = plan.work_folder / "locks" / "tune.lock"
+    with exclusive(lock, waiting=lambda pid: progress.note(f"process {pid} is tuning here; waiting for its end")):
+        _search(work, progress, watch)
+        return _conclude(work, original, plan.dist_folder / "tuned", progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Values that are known, chosen as a trial chooses its own."""
+
+    values: Mapping[str, Any]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self.values[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.values[name]
+
+
+def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
+    """What trials of one study have in common."""
+    recipe = judge.recipe
+    parts = ("model", "preprocess", "metric", "compress", "export", "seed")
+    assert plan.train is not None
+    return plan.key(
+        "tune",
+        {name: recipe.model_dump(mode="json")[name] for name in parts},
+        repr(judge.budget),
+        [repr((name, SPACE[name])) for name in methods],
+        [repr(ladder.RUNGS), recipe.tune.sampler, judge.target, judge.device],
+        [dict(plan.train.fingerprint), dict(plan.calibration.fingerprint), dict(plan.evaluation.fingerprint)],
+        plan.constraints.model_dump(mode="json"),
+    )
+
+
+def _search(work: Work, progress: Progress, watch: Callable[[tuple[Row, ...]], None]) -> None:
+    """Trials until there are enough or time is up. Raises StageError where none could be made."""
+    shared = open_shared(work)
+    study.begin(shared, list(starts(work.methods)))
+
+    def told() -> None:
+        watch(rows_of(study.trials_of(shared), work.judge.budget))
+
+    told()
+    if work.workers == 1:
+        run(work, progress=progress, told=told)
+    else:
+        _wait_for(start_workers(work), told)
+    if study.is_hopeless(shared):
+        reasons = [trial.error for trial in study.trials_of(shared) if trial.error]
+        raise StageError(f"tune: no combination of methods could be made; the last one: {reasons[-1]}")
+
+
+def _wait_for(workers: Sequence[BaseProcess], told: Callable[[], None]) -> None:
+    """Until all have ended. Raises StageError where one was killed."""
+    try:
+        while any(process.is_alive() for process in workers):
+            time.sleep(_POLL_S)
+            told()
+    finally:
+        for process in workers:
+            process.kill()
+            process.join()
+    ended = [process.exitcode for process in workers if process.exitcode]
+    if ended:
+        raise StageError(
+            f"tune: a worker ended with code {ended[0]}; finished trials are kept: run the same command again, with fewer --workers if memory ran out"
+        )
+
+
+def _conclude(work: Work, original: Numbers, dist: Path, progress: Progress) -> Found:
+    """The best of the search judged on the evaluation samples, its recipe and its bundle."""
+    trials = study.trials_of(open_shared(work))
+    rows = rows_of(trials, work.judge.budget)
+    if not rows:
+        raise StageError("tune: time was up before any trial was finished; run the same command again to go on")
+    refused: list[tuple[Row, Numbers, str]] = []
+    chosen = None
+    for row in candidates(rows)[:_JUDGED_MAX]:
+        found = _judged(work, row, original, dist, refused, progress)
+        if found is not None:
+            chosen = found
+            break
+    return Found(
+        budget=work.judge.budget,
+        original=original,
+        rows=rows,
+        failed=tuple((in_words(trial.steps), trial.error) for trial in trials if trial.error),
+        unfinished=sum(trial.state == "running" for trial in trials),
+        chosen=chosen,
+        refused=tuple(refused),
+        folder=dist,
+    )
+
+
+def _judged(
+    work: Work, row: Row, original: Numbers, dist: Path, refused: list[tuple[Row, Numbers, str]], progress: Progress
+) -> Chosen | None:
+    """The bundle of a combination that keeps the budget on the evaluation samples, too; else None, and `refused` says why."""
+    budget = work.judge.budget
+    steps = row.trial.steps
+    final = replace(work.judge, held_out=False, threads=None).numbers(steps, progress)
+    if over := budget.shortfalls(final):
+        refused.append((row, final, "; ".join(map(str, over))))
+        return None
+    file = work.judge.folder / NAME
+    on_this_machine = (
+        budget if work.judge.device == "local" else replace(budget, latency_p50_ms=None, peak_memory_bytes=None)
+    )
+    comments = told_in_recipe(row, final, original, budget)
+    write_tuned(with_limits(work.judge.recipe, on_this_machine), steps, file, comments=comments)
+    try:
+        built = build_all(
+            file,
+            targets=(work.judge.target,),
+            folder=work.judge.folder,
+            work_folder=work.judge.work_folder,
+            dist_folder=dist,
+            progress=progress,
+        )
+    except CheckFailed as exc:
+        file.unlink()
+        refused.append((row, final, str(exc)))
+        return None
+    return Chosen(row=row, final=final, recipe_file=file, bundle=built.bundles[0].path)
