@@ -133,7 +133,7 @@ def show(found: Found, pages: tuple[Path, Path], seconds: float, *, quiet: bool)
         limits = ", ".join(f"{name} {limit:,g}" for name, limit in limits_of(found.budget))
         notes = [
             f"Budget: {limits}.",
-            f"{len(found.rows)} trials, {len(found.failed)} that could not be made, {duration(seconds)}",
+            f"{len(found.rows)} trials, {len(found.failed)} that could not be made, {found.unfinished} unfinished, {duration(seconds)}",
         ]
         if chosen is not None:
             notes.insert(
