@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -207,7 +207,7 @@ def make_plans(
                 dist_folder=(dist_folder or folder / "dist").resolve(),
                 threads=read.threads or len(os.sched_getaffinity(0)),
                 allow_failed_checks=allow_failed_checks,
-                base=base,
+                base=None if base is None else replace(base, tolerance=read.update_tolerance),
                 base_key=digest_of([code_digest(), tool_versions()]),
             )
         )

@@ -351,6 +351,13 @@ class Recipe(Section):
         description="A bundle of an older model of the same architecture, relative to the recipe; `${VARIABLE}` and `~` are expanded. Its scales and zero "
         "points are kept instead of fitting new ones, so that few weights change their codes and `edgepack delta` stays small.",
     )
+    update_tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="With `update_of`: a weight keeps its old code while it lies within half a step and this part of a step of it, which makes updates smaller and "
+        "takes back small changes. 0: every weight takes the nearest code.",
+    )
     seed: int = Field(
         default=0, ge=0, lt=2**32, description="Seed of every random choice; the same seed gives the same bytes."
     )

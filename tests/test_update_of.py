@@ -13,11 +13,13 @@ from small_project import PTQ, QAT, Project
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
 from edgepack.bundle.base import read_base
+from edgepack.bundle.code_places import code_places
 from edgepack.bundle.join import join
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import RecipeError
 from edgepack.pipeline import build
 from edgepack.plan import make_plan
+from edgepack.stages.compress import step_key
 
 Built = Callable[[str], Project]
 UPDATE = 'update_of = "base.edgepack"\n'
@@ -75,6 +77,7 @@ def test_an_update_has_the_grid_of_its_base_and_most_of_its_codes(update: tuple[
     assert bundle.variant().checks_passed
 
 
+@pytest.mark.slow
 def test_training_leaves_the_grid_of_the_base(built_project: Built, tmp_path: Path) -> None:
     project = updated(built_project, tmp_path, steps=QAT)
 
@@ -144,15 +147,17 @@ def test_each_model_of_a_joined_bundle_can_be_the_base(update: tuple[Bundle, Bun
     assert all((dict(one.grid.activations), dict(one.grid.weights)) == grid_of(base.path) for one in bases)
 
 
-def test_another_base_is_another_compression(built_project: Built, tmp_path: Path) -> None:
+def test_another_base_is_another_compression(
+    built_project: Built, update: tuple[Bundle, Bundle], tmp_path: Path
+) -> None:
     project = updated(built_project, tmp_path)
-    base = project.folder / "base.edgepack"
-    first = make_plan(project.folder).base
-    base.write_bytes((built_project(QAT).folder / "dist" / "tiny-1.0.0-arm64.edgepack").read_bytes())
+    first = make_plan(project.folder)
+    (project.folder / "base.edgepack").write_bytes(update[0].path.read_bytes())
 
-    second = make_plan(project.folder).base
+    second = make_plan(project.folder)
 
-    assert first is not None and second is not None and first.sha256 != second.sha256
+    keys = {step_key(plan, "loaded", *plan.steps[0]) for plan in (first, second)}
+    assert len(keys) == 2
 
 
 def test_a_base_that_is_missing_is_refused_while_planning(built_project: Built, tmp_path: Path) -> None:
@@ -198,7 +203,7 @@ def test_other_inputs_are_refused_while_planning(built_project: Built, tmp_path:
 
 
 def test_another_architecture_is_refused_before_any_training(built_project: Built, tmp_path: Path) -> None:
-    project = updated(built_project, tmp_path, steps=QAT)
+    project = updated(built_project, tmp_path)
     project.replace("WIDTH = 8", "WIDTH = 6", file="widths.py")
     project.replace('weights = "weights.safetensors"\n', "")
 
@@ -212,3 +217,43 @@ def test_aligned_channels_and_a_base_exclude_each_other(built_project: Built, tm
 
     with pytest.raises(RecipeError, match=r"channel_alignment: moves scale .* leave one of them out"):
         build(project.folder)
+
+
+@pytest.mark.slow
+def test_a_weight_keeps_its_code_within_the_tolerance(
+    built_project: Built, update: tuple[Bundle, Bundle], tmp_path: Path
+) -> None:
+    project = updated(built_project, tmp_path, update_of=UPDATE + "update_tolerance = 0.25\n")
+
+    kept = build(project.folder)
+
+    nearest, base = update
+    assert grid_of(kept.path) == grid_of(base.path)
+    assert share_changed(kept, base) < 0.5 * share_changed(nearest, base)
+    new, old = codes_of(kept), codes_of(nearest)
+    assert max(int(np.abs(new[name].astype(int) - old[name]).max()) for name in old) == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (1, 2, 3, 0), (3, 1, 0, 2)])
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_weights_are_found_in_a_file_in_any_order(order: tuple[int, ...], unsigned: bool, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).integers(-127, 128, (4, 3, 2, 5)).astype(np.int8)
+    stored = weight.transpose(order).tobytes()
+    file = tmp_path / "model.bin"
+    file.write_bytes(b"head" + (bytes(byte ^ 0x80 for byte in stored) if unsigned else stored) + b"tail")
+
+    place = code_places({"w": weight, "absent": weight[:, ::-1] ^ 1}, [file])
+
+    assert place == {
+        "w": {"file": "model.bin", "offset": 4, "order": list(order), **({"unsigned": True} if unsigned else {})}
+    }
+
+
+def test_the_codes_of_a_base_are_read_in_torchs_order(update: tuple[Bundle, Bundle]) -> None:
+    _, base = update
+
+    read = read_base(base.path, target="arm64")
+
+    assert {name: codes.shape for name, codes in read.codes.items()} == dict(read.grid.shapes)
+    lists = [sorted(codes.reshape(-1).tolist()) for codes in read.codes.values()]
+    assert sorted(lists) == sorted(sorted(codes.reshape(-1).tolist()) for codes in codes_of(base).values())

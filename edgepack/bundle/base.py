@@ -6,8 +6,9 @@ values in the file of that name beside the model. What a file doesn't hold in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -19,9 +20,18 @@ from edgepack.bundle.manifest import Variant
 from edgepack.bundle.parts import Many, Part
 from edgepack.core.digest import canonical_json, sha256_file
 from edgepack.core.errors import BundleError, RecipeError
-from edgepack.core.types import Grid, QuantParams
+from edgepack.core.types import Array, Grid, QuantParams
 
 GRID_NAME = "reports/grid.json"
+
+
+class CodesEntry(Part):
+    """Where a weight's codes stand in a file of the model: its bytes are those of the transposed weight, with 128 added where `unsigned`."""
+
+    file: str
+    offset: int = Field(ge=0)
+    order: Many[Annotated[int, Field(ge=0)]]
+    unsigned: bool = False
 
 
 class GridEntry(Part):
@@ -34,6 +44,7 @@ class GridEntry(Part):
     offset: int = Field(default=0, ge=0)
     count: int = Field(default=1, gt=0)
     zero_point: Many[int] | None = None
+    codes: CodesEntry | None = None
 
 
 class GridReport(Part):
@@ -52,6 +63,8 @@ class Base:
     """One target's model of an older bundle.
 
     `targets` shared its grid when it was built, under the `constraints` given; `edits` is what was done to its channels, as `Model.edits` has it.
+    `codes` are its weights, int8 with torch's dimension order and batch norm's signs, where the files hold them plainly. A weight keeps its code while it
+    lies within half a step and `tolerance` of it.
     """
 
     path: Path
@@ -64,6 +77,8 @@ class Base:
     grid: Grid
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
     edits: tuple[Mapping[str, Any], ...] = ()
+    codes: Mapping[str, Array] = field(default_factory=dict)
+    tolerance: float = 0.0
 
     @property
     def identity(self) -> dict[str, str]:
@@ -77,16 +92,22 @@ def grid_report(
     targets: Sequence[str],
     constraints: Mapping[str, Any],
     edits: Sequence[Mapping[str, Any]],
+    codes: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, bytes],
 ) -> bytes:
-    """What `reports/grid.json` holds; `files` are the model's files by name."""
+    """What `reports/grid.json` holds; `files` are the model's files by name, and `codes` says where weights stand in them."""
     report = GridReport.model_validate(
         {
             "targets": list(targets),
             "constraints": dict(constraints),
             "activations": {name: _entry(params, {}) for name, params in grid.activations.items()},
             "weights": {
-                name: {"shape": grid.shapes[name], **_entry(params, files)} for name, params in grid.weights.items()
+                name: {
+                    "shape": grid.shapes[name],
+                    **_entry(params, files),
+                    **({"codes": dict(codes[name])} if name in codes else {}),
+                }
+                for name, params in grid.weights.items()
             },
             "edits": [dict(edit) for edit in edits],
         }
@@ -133,6 +154,11 @@ def _read(path: Path, target: str) -> Base:
         ),
         inputs=tuple((item.name, item.shape) for item in variants[name].inputs),
         edits=report.edits,
+        codes={
+            key: files.codes(entry.codes, entry.shape or ())
+            for key, entry in report.weights.items()
+            if entry.codes is not None
+        },
     )
 
 
@@ -145,17 +171,29 @@ class _ModelFiles:
         self.content: dict[str, bytes] = {}
 
     def floats(self, entry: GridEntry) -> tuple[float, ...]:
-        if entry.file not in self.paths:
-            raise BundleError(f"{self.bundle.path}: {GRID_NAME} names the file '{entry.file}', which the model hasn't")
-        if entry.file not in self.content:
-            self.content[entry.file] = self.bundle.read(self.paths[entry.file])
-        content, end = self.content[entry.file], entry.offset + 4 * entry.count
-        if end > len(content):
-            raise BundleError(f"{self.bundle.path}: {GRID_NAME} points behind the end of '{entry.file}'")
-        values = np.frombuffer(content[entry.offset : end], "<f4")
+        values = np.frombuffer(self._bytes(entry.file or "", entry.offset, 4 * entry.count), "<f4")
         if not (np.isfinite(values).all() and (values > 0).all()):
             raise BundleError(f"{self.bundle.path}: {GRID_NAME} points at something in '{entry.file}' that is no scale")
         return tuple(values.tolist())
+
+    def codes(self, entry: CodesEntry, shape: tuple[int, ...]) -> Array:
+        if sorted(entry.order) != list(range(len(shape))):
+            raise BundleError(
+                f"{self.bundle.path}: {GRID_NAME} gives an order of {len(entry.order)} axes to {len(shape)}"
+            )
+        values = np.frombuffer(self._bytes(entry.file, entry.offset, math.prod(shape)), np.uint8)
+        signed = (values ^ 0x80 if entry.unsigned else values).view(np.int8)
+        stored = signed.reshape([shape[axis] for axis in entry.order])
+        return np.ascontiguousarray(stored.transpose(np.argsort(entry.order)))
+
+    def _bytes(self, file: str, offset: int, size: int) -> bytes:
+        if file not in self.paths:
+            raise BundleError(f"{self.bundle.path}: {GRID_NAME} names the file '{file}', which the model hasn't")
+        if file not in self.content:
+            self.content[file] = self.bundle.read(self.paths[file])
+        if offset + size > len(self.content[file]):
+            raise BundleError(f"{self.bundle.path}: {GRID_NAME} points behind the end of '{file}'")
+        return self.content[file][offset : offset + size]
 
 
 def _report(bundle: Bundle, target: str) -> GridReport | None:

@@ -42,7 +42,7 @@ def starter(
     blocks = [
         _HEAD,
         "# --- The whole recipe. (These keys must come before the first table.)\n"
-        + _keys(Recipe, {}, only=("targets", "update_of", "seed", "threads")),
+        + _keys(Recipe, {}, only=("targets", "update_of", "update_tolerance", "seed", "threads")),
         _table(
             "bundle", BundleSection, {"name": _plain_name(name)}, then=_also("labels", ["labels.txt", ["cat", "dog"]])
         ),

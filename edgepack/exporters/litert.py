@@ -90,6 +90,7 @@ class LiteRTExporter(Section):
             format="tflite",
             tensors={name: (op, pairing.params[name]) for name, op in pairing.paired.items()},
             grid=program.grid,
+            codes=program.codes,
             notes=(*pairing.notes, *notes),
         )
 

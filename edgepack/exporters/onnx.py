@@ -18,7 +18,7 @@ from edgepack.core.chatter import chatter_to
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_atomic
 from edgepack.core.section import Section
-from edgepack.core.types import Grid, Progress, QuantParams, Samples
+from edgepack.core.types import Array, Grid, Progress, QuantParams, Samples
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
@@ -69,7 +69,13 @@ class OnnxExporter(Section):
                 self._write(made.quantized, path)
         progress.done(f"{len(made.tensors)} tensors, {made.layers} layers")
         return Exported(
-            path=path, float_path=float_path, format=FORMAT, tensors=made.tensors, grid=made.grid, notes=made.notes
+            path=path,
+            float_path=float_path,
+            format=FORMAT,
+            tensors=made.tensors,
+            grid=made.grid,
+            codes=made.codes,
+            notes=made.notes,
         )
 
     def adopt(self, path: Path) -> Exported:
@@ -126,7 +132,12 @@ class OnnxExporter(Section):
             codes_at_border(graph, self.activation_dtype)
         tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}
         return _Made(
-            quantized=graph, tensors=tensors, grid=program.grid, notes=tuple(notes), layers=len(program.layers)
+            quantized=graph,
+            tensors=tensors,
+            grid=program.grid,
+            codes=program.codes,
+            notes=tuple(notes),
+            layers=len(program.layers),
         )
 
     def _write(self, graph: Graph, path: Path) -> None:
@@ -150,6 +161,7 @@ class _Made:
     quantized: Graph | None = None
     tensors: Mapping[str, tuple[str, QuantParams]] = field(default_factory=dict)
     grid: Grid | None = None
+    codes: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layers: int = 0
 

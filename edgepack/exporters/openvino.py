@@ -55,6 +55,7 @@ class OpenVINOExporter(Section):
             format=FORMAT,
             tensors=tensors,
             grid=program.grid if program.quantized else None,
+            codes=program.codes,
         )
 
     def check(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgepack.core.types import Grid, Progress, QuantParams, Samples
+from edgepack.core.types import Array, Grid, Progress, QuantParams, Samples
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
@@ -30,7 +30,7 @@ class Exported:
 
     `path` is the file that ships, `companions` what the runtime opens beside it (OpenVINO's .bin); `float_path` is the same network before quantization, for comparison. `tensors` maps
     the file's tensors to the network's operations (for layer-by-layer comparison), with the grid imposed on each; `grid` is the network's whole grid,
-    None for a file without one; `notes` are named deviations, such as ranges that were derived.
+    None for a file without one, and `codes` are its weights, int8 in torch's dimension order; `notes` are named deviations, such as ranges that were derived.
     """
 
     path: Path
@@ -39,6 +39,7 @@ class Exported:
     companions: tuple[Path, ...] = ()
     tensors: Mapping[str, tuple[str, QuantParams]] = field(default_factory=dict)
     grid: Grid | None = None
+    codes: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

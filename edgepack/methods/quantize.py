@@ -80,10 +80,12 @@ class Quantize(Section):
         keep_biases(network, biases)
         model = replace(model, network=network, frozen=frozen)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
-        if self.mode == "ptq":
-            round_biases(model)
-            return model.with_step(method="quantize", mode="ptq", calibration_samples=len(context.calibration), **facts)
-        return self._train(model, context, facts)
+        trained = {} if self.mode == "ptq" else self._train(model, context)
+        facts |= {} if context.base is None else _keep_codes(model, ops, context.base)
+        round_biases(model)
+        return model.with_step(
+            method="quantize", mode=self.mode, calibration_samples=len(context.calibration), **trained, **facts
+        )
 
     def _post_training(self, model: Model, context: Context) -> Any:
         import nncf
@@ -122,8 +124,7 @@ class Quantize(Section):
         progress.done(f"{len(samples)} calibration samples")
         return network
 
-    def _train(self, model: Model, context: Context, facts: dict[str, Any]) -> Model:
-        from edgepack.network.bias import round_biases
+    def _train(self, model: Model, context: Context) -> dict[str, Any]:
         from edgepack.network.model import float_network, freeze
         from edgepack.network.train import Trainer
 
@@ -139,17 +140,12 @@ class Quantize(Section):
             seed=context.seed,
         )
         trained = trainer.run(context.progress, what="Quantization-aware training")
-        round_biases(model)
-        return model.with_step(
-            method="quantize",
-            mode="qat",
-            calibration_samples=len(context.calibration),
-            train_samples=len(context.train),
-            steps=trained.steps,
-            best_step=trained.best_step,
-            stopped_early=trained.stopped_early,
-            **facts,
-        )
+        return {
+            "train_samples": len(context.train),
+            "steps": trained.steps,
+            "best_step": trained.best_step,
+            "stopped_early": trained.stopped_early,
+        }
 
 
 def _keep_grid(model: Model, ops: Any, base: Base, progress: Progress) -> tuple[Model, dict[str, Any]]:
@@ -163,6 +159,12 @@ def _keep_grid(model: Model, ops: Any, base: Base, progress: Progress) -> tuple[
     )
     facts = {"update_of": base.sha256, "clipped_weights": kept.clipped, "weights": kept.weights}
     return kept.model, facts | ({"fitted_anew": list(kept.fitted)} if kept.fitted else {})
+
+
+def _keep_codes(model: Model, ops: Any, base: Base) -> dict[str, Any]:
+    from edgepack.network.keep_grid import keep_codes
+
+    return {"kept_codes": keep_codes(model, ops, base.codes, tolerance=base.tolerance)}
 
 
 class _Counted:

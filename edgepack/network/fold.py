@@ -82,6 +82,12 @@ class Program:
         shapes = {layer.name: layer.weight.shape for layer in self.layers if layer.name in kept}
         return Grid(activations=self.activations, weights=kept, shapes=shapes)
 
+    @property
+    def codes(self) -> dict[str, Array]:
+        """The codes of each weight whose grid is told, in torch's dimension order."""
+        told = self.grid.weights
+        return {layer.name: layer.codes for layer in self.layers if layer.name in told and layer.codes is not None}
+
 
 def program_of(
     model: Model, *, quantizers: bool = False, dynamic_batch: bool = False, made_up: Grid | None = None

@@ -6,13 +6,14 @@ scale is the older one divided by what *this* network's batch norm multiplies by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from edgepack.core.errors import RecipeError
-from edgepack.core.types import Grid, QuantParams
+from edgepack.core.types import Array, Grid, QuantParams
 from edgepack.network.fold import Layer, program_of
 from edgepack.network.grid import activation_points, baked_state
 from edgepack.network.grid.hooks import Hooks
@@ -60,6 +61,33 @@ def keep_grid(model: Model, ops: dict[str, Op], base: Grid) -> Kept:
             model.network.get_parameter(layer.scaled_by).requires_grad_(False)
     kept = replace(model, frozen=frozen, pinned=base)
     return Kept(model=kept, clipped=clipped, weights=weights, fitted=tuple(dict.fromkeys(fitted)))
+
+
+def keep_codes(model: Model, ops: dict[str, Op], codes: Mapping[str, Array], *, tolerance: float) -> int:
+    """Give weights on a pinned grid their older codes back where they lie within half a step and `tolerance` of them; how many keep theirs.
+
+    What is kept so, and not rounded to the nearest code, is off by no more than `tolerance` more, and needs no bytes in an update. `codes` are as files have
+    them, with batch norm's signs.
+    """
+    layers, hooks, kept = {layer.name: layer for layer in _unit_layers(model, ops)}, Hooks(model.network), 0
+    for op in ops.values():
+        quantizer = None if op.weight is None else hooks.weight_quantizer(op)
+        if op.weight is None or quantizer is None or op.weight not in codes or op.weight not in layers:
+            continue
+        weight = model.network.get_parameter(op.weight)
+        if codes[op.weight].shape != weight.shape:
+            continue
+        others = [axis for axis in range(weight.dim()) if axis != OUTPUT_CHANNEL_AXIS.get(op.kind, 0)]
+        raw = weight.detach()
+        folded = torch.from_numpy(layers[op.weight].weight)
+        sign = torch.where((folded * raw).sum(dim=others, keepdim=True) < 0, -1.0, 1.0)
+        step = quantizer.scale.detach() / quantizer.level_high
+        older = torch.from_numpy(codes[op.weight]).float() * sign
+        close = (raw / step - older).abs() <= 0.5 + tolerance
+        with torch.no_grad():
+            weight.copy_(torch.where(close, older * step, raw))
+        kept += int(close.sum())
+    return kept
 
 
 def _keep_activations(model: Model, ops: dict[str, Op], base: Grid) -> None:

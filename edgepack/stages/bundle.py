@@ -124,6 +124,7 @@ def _grid(plan: BuildPlan, exported: ExportedModel) -> dict[str, bytes | Path]:
         targets=plan.grid_targets,
         constraints=plan.constraints.model_dump(mode="json"),
         edits=exported.edits,
+        codes=exported.codes,
         files={file.name: file.read_bytes() for file in (artifact.path, *artifact.companions)},
     )
     return {GRID_NAME: report}

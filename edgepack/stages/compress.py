@@ -45,7 +45,7 @@ def step_key(plan: BuildPlan, previous: str, name: str, method: Method) -> str:
         list(plan.preprocess),
         plan.constraints.model_dump(mode="json"),
         plan.recipe.seed,
-        None if plan.base is None else plan.base.sha256,
+        None if plan.base is None else [plan.base.sha256, plan.base.tolerance],
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.bundle.code_places import code_places
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_json
@@ -31,7 +32,7 @@ _FACTS = "export.json"
 class ExportedModel:
     """The artifact of a stage, with what later stages compare: tensors and the operations they are, and named deviations.
 
-    `grid` is the network's whole grid, None for a model without one; `steps` are the facts of each compression step,
+    `grid` is the network's whole grid, None for a model without one, and `codes` says where in the files its weights stand; `steps` are the facts of each compression step,
     `edits` what they did to the channels.
     """
 
@@ -43,6 +44,7 @@ class ExportedModel:
     execution: Execution
     notes: tuple[str, ...]
     grid: Grid | None
+    codes: Mapping[str, Mapping[str, Any]]
     steps: tuple[Mapping[str, Any], ...]
     edits: tuple[Mapping[str, Any], ...]
 
@@ -160,6 +162,7 @@ def _record(
             "execution": asdict(session.execution),
             "notes": list(done.notes),
             "grid": None if done.grid is None else done.grid.as_dict(),
+            "codes": code_places(done.codes, [path, *done.companions]),
             "steps": [] if made_from is None else list(made_from.lineage),
             "edits": [] if made_from is None else list(made_from.edits),
         },
@@ -207,6 +210,7 @@ def read_export(key: str, folder: Path) -> ExportedModel:
             notes=tuple(facts["execution"]["notes"]),
         ),
         notes=tuple(facts["notes"]),
+        codes=facts["codes"],
         grid=None if facts["grid"] is None else Grid.from_dict(facts["grid"]),
         steps=tuple(facts["steps"]),
         edits=tuple(facts["edits"]),
