@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent / "c"
 # Beside the package's Python files when a wheel or an editable install was built with a compiler at hand.
 BUILT = Path(__file__).resolve().parent / "_native.so"
-FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=default", "-DEPK_ENCODER")
+FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fvisibility=default", "-DEPK_ENCODER")
 _TIMEOUT_S = 300
 
 

@@ -1,4 +1,4 @@
-/* Tables and the mixing of predictions. */
+/* Tables and the mixing of predictions. The two sets of a bit are never the same: coders take them from different ranges. */
 #include "epk_internal.h"
 
 void epk_make_tables(epk_tables *tables) {
@@ -27,27 +27,37 @@ void epk_mixer_start(epk_mixer *mixer, int sets, int32_t weight) {
     memset(mixer->uses, 0, (size_t)sets * sizeof *mixer->uses);
 }
 
-static int32_t dot(const int32_t *weights, const int32_t *inputs, int count) {
-    int64_t sum = 0;
+/* What one set of weights makes of the inputs, and what it learns by. */
+typedef struct opinion {
+    int32_t *weights;
+    int32_t stretched, scaled_error;
+} opinion;
+
+static void weigh(opinion *one, opinion *other, const int32_t *inputs, int count) {
+    int64_t sum = 0, other_sum = 0;
     int i;
-    for (i = 0; i < count; i++) sum += (int64_t)weights[i] * inputs[i];
-    return epk_clamp(epk_shift_right_64(sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
+    for (i = 0; i < count; i++) {
+        sum += (int64_t)one->weights[i] * inputs[i];
+        other_sum += (int64_t)other->weights[i] * inputs[i];
+    }
+    one->stretched = epk_clamp(epk_shift_right_64(sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
+    other->stretched = epk_clamp(epk_shift_right_64(other_sum, 16), -EPK_STRETCH_MAX, EPK_STRETCH_MAX);
 }
 
 #define RATE_FIRST 48
 #define WEIGHT_MAX (1 << 22)
 
 /* The rate falls with the use of the set. */
-static void learn(epk_mixer *mixer, int set, const int32_t *inputs, int count, int32_t error) {
-    int32_t *weights = mixer->weights + set * EPK_INPUTS_MAX;
+static void scale_error(epk_mixer *mixer, opinion *one, int set, int bit) {
+    int32_t error = (bit ? 65535 : 0) - (int32_t)mixer->tables->squash[EPK_STRETCH_MAX + one->stretched];
     uint32_t uses = mixer->uses[set];
-    int32_t scaled = error * (mixer->rate_lowest + RATE_FIRST * 16 / (16 + (int32_t)(uses >> 6)));
-    int i;
+    one->scaled_error = error * (mixer->rate_lowest + RATE_FIRST * 16 / (16 + (int32_t)(uses >> 6)));
     if (uses < 65535) mixer->uses[set] = (uint16_t)(uses + 1);
-    for (i = 0; i < count; i++) {
-        int64_t change = epk_shift_right_64((int64_t)inputs[i] * scaled + (1 << 19), 20);
-        weights[i] = epk_clamp(weights[i] + change, -WEIGHT_MAX, WEIGHT_MAX);
-    }
+}
+
+static int32_t learnt(int32_t weight, int32_t input, int32_t scaled_error) {
+    int64_t change = epk_shift_right_64((int64_t)input * scaled_error + (1 << 19), 20);
+    return epk_clamp(weight + change, -WEIGHT_MAX, WEIGHT_MAX);
 }
 
 /* The counter that tells what the state of input `i`'s counter has meant so far. */
@@ -69,7 +79,7 @@ int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit) {
     const epk_tables *tables = mixer->tables;
     int32_t inputs[EPK_INPUTS_MAX];
     uint32_t *maps[EPK_INPUTS_MAX];
-    int32_t one, other;
+    opinion one = {mixer->weights + first * EPK_INPUTS_MAX, 0, 0}, other = {mixer->weights + second * EPK_INPUTS_MAX, 0, 0};
     uint32_t p;
     int count = mixer->inputs, i;
     for (i = 0; i < count; i++) {
@@ -82,12 +92,15 @@ int epk_mix_bit(epk_mixer *mixer, int first, int second, int bit) {
         inputs[i] = epk_shift_right(tables->stretch[counter >> 20] * (int32_t)tables->trust[counter & 1023u], 8);
     }
     inputs[count++] = 256;
-    one = dot(mixer->weights + first * EPK_INPUTS_MAX, inputs, count);
-    other = dot(mixer->weights + second * EPK_INPUTS_MAX, inputs, count);
-    p = tables->squash[EPK_STRETCH_MAX + epk_shift_right(one + other, 1)];
+    weigh(&one, &other, inputs, count);
+    p = tables->squash[EPK_STRETCH_MAX + epk_shift_right(one.stretched + other.stretched, 1)];
     bit = epk_arith_bit(&mixer->arith, p < 4 ? 4 : p > 65532 ? 65532 : p, bit);
-    learn(mixer, first, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + one]);
-    learn(mixer, second, inputs, count, (bit ? 65535 : 0) - (int32_t)tables->squash[EPK_STRETCH_MAX + other]);
+    scale_error(mixer, &one, first, bit);
+    scale_error(mixer, &other, second, bit);
+    for (i = 0; i < count; i++) {
+        one.weights[i] = learnt(one.weights[i], inputs[i], one.scaled_error);
+        other.weights[i] = learnt(other.weights[i], inputs[i], other.scaled_error);
+    }
     for (i = 0; mixer->maps && i < mixer->inputs; i++) *maps[i] = epk_counter_next(tables, *maps[i], bit, 1000);
     for (i = 0; i < mixer->inputs; i++)
         *mixer->slots[i] = epk_counter_next(tables, *mixer->slots[i], bit, mixer->limit);
