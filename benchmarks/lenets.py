@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,20 @@ from edgepack.targets import load_target
 LOSS_POINTS_MAX = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """How far a network is compressed; few weights learn best from labels and small shifts, many from the dense network and larger ones."""
+
+    sparsity: float
+    levels: int = 3
+    shift_pixels: int = 1
+    loss: Literal["labels", "distill"] = "labels"
+
+    @property
+    def name(self) -> str:
+        return str(self.sparsity) if self.levels == 3 else f"{self.sparsity}-{self.levels}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lenet:
     """A network, how long it is trained, the sizes that are tried, and what must be reached."""
@@ -50,13 +64,19 @@ class Lenet:
     make: Callable[[], nn.Module]
     dense_epochs: int
     epochs: int
-    sparsities: tuple[float, ...]
+    points: tuple[Point, ...]
     goals: tuple[int, int]
 
 
 LENETS = (
-    Lenet(name="lenet-300-100", make=Lenet300, dense_epochs=30, epochs=40, sparsities=(0.955, 0.97, 0.98, 0.983), goals=(150, 300)),
-    Lenet(name="lenet-5", make=Lenet5, dense_epochs=12, epochs=15, sparsities=(0.975, 0.985, 0.989), goals=(200, 400)),
+    Lenet(
+        name="lenet-300-100", make=Lenet300, dense_epochs=30, epochs=40, goals=(150, 300),
+        points=(Point(0.955, 7, 2, "distill"), Point(0.97), Point(0.98), Point(0.983)),
+    ),
+    Lenet(
+        name="lenet-5", make=Lenet5, dense_epochs=12, epochs=15, goals=(200, 400),
+        points=(Point(0.975), Point(0.985), Point(0.989)),
+    ),
 )  # fmt: skip
 
 
@@ -86,10 +106,10 @@ def _one_seed(lenet: Lenet, folder: Path, seed: int) -> dict[str, Any]:
         for shifted in (False, True)
     }  # fmt: skip
     points = []
-    for sparsity in lenet.sparsities:
-        file = folder / f"point-{sparsity}-{seed}.json"
+    for point in lenet.points:
+        file = folder / f"point-{point.name}-{seed}.json"
         if not file.is_file():
-            write_json(file, _point(lenet, teachers[True], folder, seed, sparsity))
+            write_json(file, _point(lenet, teachers[True], folder, seed, point))
         points.append(json.loads(file.read_text(encoding="utf-8")))
     baselines = {
         name: {
@@ -102,19 +122,20 @@ def _one_seed(lenet: Lenet, folder: Path, seed: int) -> dict[str, Any]:
     return {"seed": seed, "fp32": fp32, "baselines": baselines, "points": points}
 
 
-def _point(lenet: Lenet, teacher: Model, folder: Path, seed: int, sparsity: float) -> dict[str, Any]:
+def _point(lenet: Lenet, teacher: Model, folder: Path, seed: int, point: Point) -> dict[str, Any]:
     """Prune, sort, quantize, export, pack; how large it is and how often it is right."""
     started = time.process_time()
-    workspace = folder / f"work-{sparsity}-{seed}"
+    workspace = folder / f"work-{point.name}-{seed}"
     workspace.mkdir(exist_ok=True)
     context = Context(
         original=teacher, train=mnist().train, calibration=mnist().train.take(slice(0, 300)), constraints=load_target("arm64").quantization,
-        workspace=workspace, key=f"{lenet}-{seed}-{sparsity}", seed=seed, progress=Silent(),
+        workspace=workspace, key=f"{lenet.name}-{lenet.epochs}-{seed}-{point}", seed=seed, progress=Silent(),
     )  # fmt: skip
-    pruning = PruneEntropy(
-        sparsity=sparsity, levels=3, bias_levels=7,
-        train=Training(epochs=lenet.epochs, batch_size=128, learning_rate=2e-3, loss="labels", augment=("shift",), shift_pixels=1, holdout=0.0),
+    training = Training(
+        epochs=lenet.epochs, batch_size=128, learning_rate=2e-3, loss=point.loss, temperature=2.0,
+        augment=("shift",), shift_pixels=point.shift_pixels, holdout=0.0,
     )  # fmt: skip
+    pruning = PruneEntropy(sparsity=point.sparsity, levels=point.levels, bias_levels=7, train=training)
     model = SortChannels().apply(pruning.apply(teacher, context), context)
     facts = model.lineage[0]
     validation, test = accuracy(model, mnist().validation), accuracy(model, mnist().test)
@@ -123,7 +144,7 @@ def _point(lenet: Lenet, teacher: Model, folder: Path, seed: int, sparsity: floa
     exporter = EXPORTERS.load("litert").model_validate({"options": ExportOptions(io_dtype="float32")})
     path = exporter.export(ready, mnist().train.take(slice(0, 1)), workspace, progress=Silent()).path
     return {
-        "sparsity": sparsity, "zeros": facts["zeros"] / facts["weights"], "estimated": facts["estimated_bytes"],
+        "levels": point.levels, "zeros": facts["zeros"] / facts["weights"], "estimated": facts["estimated_bytes"],
         "weights": weights, "validation": validation, "test": test, "cpu_s": time.process_time() - started,
         "tflite": len(pack_wire(path.read_bytes(), path.name).wire), "tflite_test": _on_litert(path, mnist().test),
         "tflite_validation": _on_litert(path, mnist().validation),
@@ -153,6 +174,7 @@ def _on_litert(path: Path, samples: Samples) -> float:
 def _print_points(lenet: Lenet, results: list[dict[str, Any]]) -> None:
     table = Table(
         "seed",
+        "levels",
         "zeros",
         "estimate, B",
         "weights, B",
@@ -166,7 +188,7 @@ def _print_points(lenet: Lenet, results: list[dict[str, Any]]) -> None:
     for result in results:
         for point in result["points"]:
             table.add_row(
-                str(result["seed"]), f"{point['zeros']:.2%}", f"{point['estimated']:,}", f"{point['weights']:,}", f"{point['validation']:.2f}",
+                str(result["seed"]), f"±{point.get('levels', 3)}", f"{point['zeros']:.2%}", f"{point['estimated']:,}", f"{point['weights']:,}", f"{point['validation']:.2f}",
                 f"{point['test']:.2f}", f"{point['tflite']:,}", f"{point['tflite_test']:.2f}", f"{point['cpu_s']:.0f}",
             )  # fmt: skip
     Console(width=140).print(table)
