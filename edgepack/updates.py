@@ -43,7 +43,10 @@ def refuse_other_weights(base: Base, shapes: Mapping[str, tuple[int, ...]]) -> N
     """
     about = f"update_of: {base.path} ({base.name} {base.version}, {base.target}): another architecture"
     narrowed = any(edit["kind"] == "prune" for edit in base.edits)
+    factors = tuple(f"{layer}." for edit in base.edits if edit["kind"] == "factor" for layer in edit["ranks"])
     for name, shape in base.grid.shapes.items():
+        if name.startswith(factors):
+            continue  # this build makes the same factors
         if name not in shapes:
             raise RecipeError(f"{about}: it has a weight '{name}', this model has none of that name; {_REMEDY}")
         if shapes[name] != shape and not narrowed:
@@ -68,7 +71,7 @@ def _listed(inputs: Mapping[str, Sequence[int]]) -> str:
 
 def _refuse_other_channels(base: Base, steps: Sequence[tuple[str, Method]], about: str) -> None:
     """Channels must be removed and ordered as the base's were."""
-    ours = [name for name, method in steps if method.phase in (Phase.STRUCTURE, Phase.ORDER)]
+    ours = [name for name, method in steps if method.phase in (Phase.STRUCTURE, Phase.FACTORS, Phase.ORDER)]
     theirs = [str(edit["method"]) for edit in base.edits]
     if ours != theirs:
         raise RecipeError(

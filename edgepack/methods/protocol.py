@@ -38,9 +38,11 @@ class Phase(IntEnum):
     """The order of steps: what comes later builds on what came before, and must not be undone by it."""
 
     STRUCTURE = 0  # channels are removed
-    WEIGHTS = 1  # weights become zero or shared
-    ORDER = 2  # channels change their places
-    GRID = 3  # everything is rounded
+    FACTORS = 1  # layers become products of smaller ones
+    WEIGHTS = 2  # weights become zero
+    SHARING = 3  # weights share few values
+    ORDER = 4  # channels change their places
+    GRID = 5  # everything is rounded
 
 
 class Method(Protocol):

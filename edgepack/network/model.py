@@ -18,6 +18,7 @@ from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Grid, Samples, Silent, TensorSpec
 from edgepack.network.channels.sizes import with_shapes
+from edgepack.network.low_rank.layers import with_factors
 from edgepack.network.nncf_extension import ensure_extension
 
 _STATE, _FACTS = "state.safetensors", "model.json"
@@ -30,8 +31,8 @@ class Model:
     `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
     after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
     model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
-    done to its channels (see `network.channels`), and `shapes` are the tensors' shapes, by name in the state dict, that this made others than the
-    architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
+    done to its structure (see `network.channels` and `network.low_rank`): `factors` are the ranks of layers that became products, by name, and `shapes` the
+    tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -43,6 +44,7 @@ class Model:
     pinned: Grid | None = None
     edits: tuple[dict[str, Any], ...] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
+    factors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
 
@@ -123,6 +125,7 @@ def save_model(model: Model, folder: Path) -> None:
             "pinned": None if model.pinned is None else model.pinned.as_dict(),
             "edits": list(model.edits),
             "levels": dict(model.levels),
+            "factors": {name: list(ranks) for name, ranks in model.factors.items()},
             "shapes": {name: list(shape) for name, shape in model.shapes.items()},
             "lineage": list(model.lineage),
         },
@@ -135,7 +138,8 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
 
     facts = json.loads((folder / _FACTS).read_text())
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
-    build = with_shapes(build, shapes)
+    factors = {name: tuple(ranks) for name, ranks in facts["factors"].items()}
+    build = with_shapes(with_factors(build, factors), shapes)
     network = build().eval()
     if facts["hooks"] is not None:
         ensure_extension(Silent())
@@ -150,6 +154,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
         edits=tuple(facts["edits"]),
         levels=facts["levels"],
+        factors=factors,
         shapes=shapes,
         lineage=tuple(facts["lineage"]),
     )

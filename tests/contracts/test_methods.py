@@ -24,6 +24,7 @@ SHORT: dict[str, list[str]] = {
     "prune_channels": [
         "sparsity = 0.1\nrounds = 2\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"
     ],
+    "low_rank": ["keep = 0.7\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"],
     "sort_channels": [""],
     "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],
 }
