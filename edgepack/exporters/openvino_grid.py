@@ -15,6 +15,7 @@ Tensors = dict[str, tuple[str, QuantParams]]  # name of an IR node → operation
 _LEVELS = 256
 _QUANTIZER = re.compile(r"^quantize_per_tensor(?:_(\d+))?/")
 _TOLERANCE = 1e-5  # relative: the converter computes the ends of a range in float32
+_DECODES = {"Convert", "Subtract", "Multiply", "Reshape", "Transpose"}
 _MOVES_VALUES = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "StridedSlice", "Gather", "Split"}
 
 
@@ -42,6 +43,7 @@ def impose(network: Any, program: Program, *, io_dtype: Literal["int8", "float32
     _impose_tables(network, tensors)
     if round_before_sums:
         _keep_rounding(network)
+    _part_linear_layers(network)
     if io_dtype == "int8":
         for parameter in network.get_parameters():
             _take_codes(network, parameter, tensors)
@@ -92,6 +94,45 @@ def _keep_rounding(network: Any) -> None:
         if users == ["Add"] and made_by.get_type_name() in ("Convolution", "GroupConvolution"):
             same = ops.prelu(node.input_value(0), ops.constant(np.array([1.0], np.float32)))
             node.input(0).replace_source_output(same.output(0))
+
+
+def _part_linear_layers(network: Any) -> None:
+    """Put a PRelu of slope 1, which changes nothing, before the grid between two linear layers.
+
+    The CPU plugin makes one kernel of such a sequence (TokenizeMLPSeqSnippets, 2026.4), and its numbers are wrong: off by whole ranges after a ReLU, and by
+    10⁶ without an activation between. With something before the grid it computes layer by layer.
+    """
+    from openvino import opset13 as ops
+
+    for node in network.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        made_by = node.input_value(0).get_node()
+        while made_by.get_type_name() != "MatMul" and len(_computed_inputs(made_by)) == 1:
+            made_by = _computed_inputs(made_by)[0]
+        read_by = [target.get_node() for target in node.output(0).get_target_inputs()]
+        if _is_linear(made_by) and any(_is_linear(reader) for reader in read_by):
+            same = ops.prelu(node.input_value(0), ops.constant(np.array([1.0], np.float32)))
+            node.input(0).replace_source_output(same.output(0))
+
+
+def _is_linear(node: Any) -> bool:
+    """Whether a node is a linear layer on (samples, features): a product with constants."""
+    return (
+        node.get_type_name() == "MatMul"
+        and len(_computed_inputs(node)) == 1
+        and node.input_value(0).get_partial_shape().rank.get_length() == 2
+    )
+
+
+def _computed_inputs(node: Any) -> list[Any]:
+    """The nodes that a node reads, without constants and what only decodes them."""
+    return [made_by for value in node.input_values() if not _is_constant(made_by := value.get_node())]
+
+
+def _is_constant(node: Any) -> bool:
+    kind, inputs = node.get_type_name(), node.input_values()
+    return kind == "Constant" or (kind in _DECODES and all(_is_constant(value.get_node()) for value in inputs))
 
 
 def _write_range(node: Any, params: QuantParams, operation: str) -> None:

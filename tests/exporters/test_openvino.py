@@ -93,6 +93,36 @@ def best(scores: np.ndarray) -> np.ndarray:
     return scores.reshape(len(scores), -1).argmax(1)
 
 
+class LinearLayers(nn.Module):
+    """Two linear layers and what stands between them."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(32, 8, bias=False), between, nn.Linear(8, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.layers(x)
+        return result
+
+
+@pytest.mark.parametrize("between", [nn.Identity(), nn.ReLU()])
+def test_linear_layers_in_a_row_compute_what_was_trained(between: nn.Module, tmp_path: Path) -> None:
+    """OpenVINO's CPU plugin 2026.4 makes one kernel of them, whose numbers are wrong; the exporter keeps them apart."""
+    torch.manual_seed(0)
+    model = float_model(LinearLayers(between), (32,))
+    samples = Samples(inputs={"x": np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)})
+    context = Context(
+        original=model, train=None, calibration=samples, constraints=CONSTRAINTS, workspace=tmp_path, key="", seed=0, progress=Silent(),
+    )  # fmt: skip
+    quantized_model = Quantize.model_validate({"mode": "ptq"}).apply(model, context)
+    case = Case(model=quantized_model, samples=samples, original=model)
+
+    made = export(case, tmp_path / "export", io_dtype="float32")
+
+    theirs = OpenVINO().open(made.path).run_float(dict(samples.inputs))["y"]
+    assert np.abs(theirs - predict(quantized_model, samples)["y"]).max() <= 1.001 * output_steps(case)["y"]
+
+
 def test_a_residual_sum_is_rounded_as_it_was_trained(residual: Case, tmp_path: Path) -> None:
     """Without `round_before_sums`, OpenVINO's CPU plugin drops a rounding; if it stops doing so, the option has no purpose any more."""
     ours = predict(residual.model, residual.samples)["output"]
