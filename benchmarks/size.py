@@ -1,4 +1,4 @@
-"""Bits a weight of the transport coding beside zstd, xz, brotli, Huffman codes and the entropy, with speed and memory of decoding."""
+"""Bits a weight of the transport coding beside zstd, xz, brotli, Huffman codes and the entropy, with speed of decoding."""
 
 from __future__ import annotations
 
