@@ -130,7 +130,7 @@ def show(found: Found, pages: tuple[Path, Path], seconds: float, *, quiet: bool)
     if not quiet:
         front = [row for row in found.rows if row.on_front]
         draw(trials_table(front, title="Pareto front"), escape(text_plot(found)))
-        limits = ", ".join(f"{name} {limit:,g}" for name, limit in limits_of(found.budget))
+        limits = ", ".join(f"{name} {limit:,.12g}" for name, limit in limits_of(found.budget))
         notes = [
             f"Budget: {limits}.",
             f"{len(found.rows)} trials, {len(found.failed)} that could not be made, {found.unfinished} unfinished, {duration(seconds)}",

@@ -57,7 +57,7 @@ def csv_of(found: Found) -> str:
 def page(found: Found) -> str:
     """The page: what was found, the picture of size against loss, every trial."""
     css = (Path(edgepack.report.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
-    limits = ", ".join(f"{name} {limit:,g}" for name, limit in limits_of(found.budget))
+    limits = ", ".join(f"{name} {limit:,.12g}" for name, limit in limits_of(found.budget))
     body = join(
         [
             tag("header", tag("h1", "Search for a combination"), tag("p", f"Budget: {limits}.", class_="lead")),

@@ -86,8 +86,6 @@ def tune(
     folder = (folder or (find_recipe(recipe).parent if isinstance(recipe, Path) else Path.cwd())).resolve()
     if workers < 1 or trials < 1:
         raise UsageError("tune: workers and trials are at least 1")
-    if read.data.train is None:
-        raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
     judge = Judge(
         recipe=read,
         folder=folder,
@@ -96,19 +94,13 @@ def tune(
         target=target or read.targets[0],
         device=device,
         budget=budget_of(read.tune),
-        threads=None if workers == 1 else max(1, (read.threads or 2) // workers),
+        threads=None,
         held_out=True,
     )
     methods = searched_methods(read)
-    first = [suggest(_Fixed(values), read, methods) for values in starts(methods)]
-    if not first:
-        raise RecipeError("tune.methods: nothing to combine; name 'quantize' or a method that prunes")
-    plan, *_ = [judge.plan(steps) for steps in first]
-    if workers > 1:
-        judge = replace(judge, threads=max(1, plan.threads // workers))
-    original = judge.original(first[0], progress)
+    plan, original = _original(judge, methods, progress)
     work = Work(
-        judge=judge,
+        judge=judge if workers == 1 else replace(judge, threads=max(1, plan.threads // workers)),
         folder=plan.work_folder / "tune" / _key(judge, plan, methods)[:20],
         methods=methods,
         sampler=read.tune.sampler,
@@ -121,6 +113,15 @@ def tune(
     with exclusive(lock, waiting=lambda pid: progress.note(f"process {pid} is tuning here; waiting for its end")):
         _search(work, progress, watch)
         return _conclude(work, original, plan.dist_folder / "tuned", progress)
+
+
+def _original(judge: Judge, methods: Sequence[str], progress: Progress) -> tuple[BuildPlan, Numbers]:
+    """The original's numbers, and the plan of the first combination. Refuses here what no trial could do."""
+    if judge.recipe.data.train is None:
+        raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
+    first = [suggest(_Fixed(values), judge.recipe, methods) for values in starts(methods)]
+    plan, *_ = [judge.plan(steps) for steps in first]
+    return plan, judge.original(first[0], progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def told_in_recipe(row: Row, final: Numbers, original: Numbers, budget: Budget) 
     chosen = row.numbers
     lines = [
         "Written by `edgepack tune`, which replaces it when it is run again: keep a copy under another name to change it.",
-        f"Budget: {', '.join(f'{name} {limit:g}' for name, limit in limits_of(budget))}.",
+        f"Budget: {', '.join(f'{name} {limit:,.12g}' for name, limit in limits_of(budget))}.",
         f"Steps: {row.words}",
         f"On {final.samples:,} evaluation samples: {100 * final.accuracy:.2f} %, {final.drop_points:+.2f} points lost; the original has "
         f"{100 * (final.accuracy + final.drop_points / 100):.2f} %.",

@@ -68,7 +68,7 @@ def test_a_search_ends_with_a_front_a_recipe_and_its_bundle(searched: Project) -
     bundle = read_bundle(Path(found["chosen"]["bundle"]))
     assert found["met"] and len(found["trials"]) == 2
     assert tuned == searched.folder / "edgepack.tuned.toml"
-    assert "# Budget: max_size 20000, max_drop_points 20." in tuned.read_text()
+    assert "# Budget: max_size 20,000, max_drop_points 20." in tuned.read_text()
     recipe = load_recipe(tuned)
     assert [step.method for step in recipe.compress] == [step["method"] for step in found["chosen"]["steps"]]
     assert recipe.budget.drop_points == 20.0
