@@ -310,6 +310,10 @@ class TuneSection(Section):
     methods: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Methods to combine. Default: all that docs/tune.md lists."
     )
+    layers: tuple[str, ...] = Field(
+        default=(),
+        description="Layers, by module name, that each pruning method may leave alone or not: the search tries both. Few are best, each doubles the space.",
+    )
     selection: DataSection | str | None = Field(
         default=None,
         description="Labelled samples that trials are judged on, never those of `data.evaluation`. Default: a part of `data.train`, kept out of the trials' training.",

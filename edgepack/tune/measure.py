@@ -12,7 +12,7 @@ import numpy as np
 from edgepack import stats
 from edgepack.bench import BenchModel, BenchProtocol, bench
 from edgepack.codec.wire_write import pack_wire
-from edgepack.core.errors import EnvironmentProblem, RecipeError
+from edgepack.core.errors import EnvironmentProblem, RecipeError, did_you_mean
 from edgepack.core.files import write_json
 from edgepack.core.locks import exclusive
 from edgepack.core.types import Progress
@@ -24,7 +24,7 @@ from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, baseline, export
 from edgepack.stages.judge import hits, judged_output
-from edgepack.stages.load import load
+from edgepack.stages.load import Stored, load
 from edgepack.stages.samples import open_role, split
 from edgepack.store.cache import StageCache
 from edgepack.tune.budget import Budget
@@ -94,8 +94,21 @@ class Judge:
         """The float model as the target runs it. Refuses, before any search, what the target can't take once `steps` are applied."""
         plan = self.plan(steps)
         cache = StageCache(plan.work_folder)
-        check(plan, cache, baseline(plan, cache, load(plan, cache, progress), progress), progress)
+        loaded = load(plan, cache, progress)
+        self._refuse_unknown_layers(plan, loaded)
+        check(plan, cache, baseline(plan, cache, loaded, progress), progress)
         return self.numbers((), progress)
+
+    def _refuse_unknown_layers(self, plan: BuildPlan, loaded: Stored) -> None:
+        """Raises RecipeError for a layer of tune.layers that has no weight, or isn't there."""
+        if not self.recipe.tune.layers:
+            return
+        known = {name.removesuffix(".weight") for name, _ in loaded.open(plan).network.named_parameters()}
+        for layer in self.recipe.tune.layers:
+            if layer not in known:
+                raise RecipeError(
+                    f"tune.layers: the model has no layer '{layer}' with weights{did_you_mean(layer, known)}"
+                )
 
     def _measured(
         self, plan: BuildPlan, cache: StageCache, exported: ExportedModel, progress: Progress

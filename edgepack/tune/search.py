@@ -119,7 +119,7 @@ def _original(judge: Judge, methods: Sequence[str], progress: Progress) -> tuple
     """The original's numbers, and the plan of the first combination. Refuses here what no trial could do."""
     if judge.recipe.data.train is None:
         raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
-    first = [suggest(_Fixed(values), judge.recipe, methods) for values in starts(methods)]
+    first = [suggest(_Fixed(values), judge.recipe, methods) for values in starts(methods, judge.recipe.tune.layers)]
     plan, *_ = [judge.plan(steps) for steps in first]
     return plan, judge.original(first[0], progress)
 
@@ -147,7 +147,7 @@ def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
         {name: recipe.model_dump(mode="json")[name] for name in parts},
         repr(judge.budget),
         [repr((name, SPACE[name])) for name in methods],
-        [repr(ladder.RUNGS), recipe.tune.sampler, judge.target, judge.device],
+        [repr(ladder.RUNGS), recipe.tune.sampler, recipe.tune.layers, judge.target, judge.device],
         [dict(plan.train.fingerprint), dict(plan.calibration.fingerprint), dict(plan.evaluation.fingerprint)],
         plan.constraints.model_dump(mode="json"),
     )
@@ -156,7 +156,7 @@ def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
 def _search(work: Work, progress: Progress, watch: Callable[[tuple[Row, ...]], None]) -> None:
     """Trials until there are enough or time is up. Raises StageError where none could be made."""
     shared = open_shared(work)
-    study.begin(shared, list(starts(work.methods)))
+    study.begin(shared, list(starts(work.methods, work.judge.recipe.tune.layers)))
 
     def told() -> None:
         watch(rows_of(study.trials_of(shared), work.judge.budget))

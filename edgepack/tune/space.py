@@ -51,26 +51,32 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
     """A method's options that are searched. Of one `slot` a combination has one method at most. `instead_of` are options that can't stand beside the
-    searched ones; `without` drops options where a searched one has some value: {("mode", "ptq"): ("train",)}."""
+    searched ones; `without` drops options where a searched one has some value: {("mode", "ptq"): ("train",)}. `ignores` is how the method's `ignore` names the
+    layer {layer}; '' where it has no such choice."""
 
     slot: str
     options: Mapping[str, Range | Choice] = field(default_factory=dict)
     instead_of: tuple[str, ...] = ()
     without: Mapping[tuple[str, Any], tuple[str, ...]] = field(default_factory=dict)
+    ignores: str = ""
 
 
 SPACE: dict[str, Searched] = {
     "prune_channels": Searched(
         slot="channels",
         options={"sparsity": Range(low=0.1, high=0.7), "of": Choice(of=("parameters", "macs"))},
+        ignores="{layer}",
     ),
     "prune_magnitude": Searched(
-        slot="weights", options={"sparsity": Range(low=0.3, high=0.95), "scope": Choice(of=("model", "layer"))}
+        slot="weights",
+        options={"sparsity": Range(low=0.3, high=0.95), "scope": Choice(of=("model", "layer"))},
+        ignores="{layer}.weight",
     ),
     "prune_entropy": Searched(
         slot="weights",
         options={"sparsity": Range(low=0.3, high=0.95), "levels": Choice(of=(7, 15)), "levels_per": Choice(of=("tensor", "channel"))},
         instead_of=("max_bits_per_weight", "max_bytes"),
+        ignores="{layer}.weight",
     ),
     "sort_channels": Searched(slot="order"),
     "quantize": Searched(slot="grid", options={"mode": Choice(of=("qat", "ptq"))}, without={("mode", "ptq"): ("train",)}),
@@ -100,21 +106,36 @@ def suggest(chooser: Chooser, recipe: Recipe, methods: Sequence[str]) -> tuple[C
                 values[option] = chooser.suggest_categorical(key, list(space.of))
             else:
                 values[option] = round(chooser.suggest_float(key, space.low, space.high, log=space.log), 4)
+        if left := _left_alone(chooser, name, recipe.tune.layers):
+            own = next((step.options().get("ignore", ()) for step in recipe.compress if step.method == name), ())
+            values["ignore"] = [*own, *(one for one in left if one not in own)]
         chosen.append(_step(recipe, name, values))
     return tuple(sorted(chosen, key=lambda step: int(METHODS.load(step.method).phase)))
 
 
-def starts(methods: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Where a search begins, as Optuna's parameters: rounding alone, then each other method before it, with values from the middle of its ranges."""
+def _left_alone(chooser: Chooser, name: str, layers: Sequence[str]) -> list[str]:
+    """Which of the layers a method leaves alone, as its `ignore` names them."""
+    pattern = SPACE[name].ignores
+    asked = layers if pattern else ()
+    return [
+        pattern.format(layer=layer)
+        for layer in asked
+        if chooser.suggest_categorical(f"{name}.leaves.{layer}", [False, True])
+    ]
+
+
+def starts(methods: Sequence[str], layers: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Where a search begins, as Optuna's parameters: rounding alone, then each other method before it, with values from the middle of its ranges
+    and no layer left alone."""
     slots = _slots(methods)
     grid = slots.get("grid", [])
-    rounded = {"grid": grid[0], **_middle(grid[0])} if grid else {}
+    rounded = {"grid": grid[0], **_middle(grid[0], layers)} if grid else {}
     nothing = dict.fromkeys(slots, NONE)
     if grid:
         yield {**nothing, **rounded}
     for slot, names in slots.items():
         for name in names if slot != "grid" else ():
-            yield {**nothing, **rounded, slot: name, **_middle(name)}
+            yield {**nothing, **rounded, slot: name, **_middle(name, layers)}
 
 
 def in_words(steps: Sequence[CompressStep]) -> str:
@@ -127,9 +148,8 @@ def in_words(steps: Sequence[CompressStep]) -> str:
     for step in steps:
         options = step.options()
         values = [options[name] for name in SPACE[step.method].options if name in options]
-        told.append(
-            " ".join([step.method, *(f"{value:g}" if isinstance(value, float) else str(value) for value in values)])
-        )
+        words = [step.method, *(f"{value:g}" if isinstance(value, float) else str(value) for value in values)]
+        told.append(" ".join(words) + (f" without {', '.join(options['ignore'])}" if options.get("ignore") else ""))
     return " + ".join(told) or "nothing"
 
 
@@ -140,8 +160,9 @@ def _slots(methods: Sequence[str]) -> dict[str, list[str]]:
     return slots
 
 
-def _middle(name: str) -> dict[str, Any]:
-    return {f"{name}.{option}": space.start for option, space in SPACE[name].options.items()}
+def _middle(name: str, layers: Sequence[str]) -> dict[str, Any]:
+    left = dict.fromkeys((f"{name}.leaves.{layer}" for layer in layers), False) if SPACE[name].ignores else {}
+    return {f"{name}.{option}": space.start for option, space in SPACE[name].options.items()} | left
 
 
 def _step(recipe: Recipe, name: str, values: Mapping[str, Any]) -> CompressStep:

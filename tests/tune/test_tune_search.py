@@ -112,6 +112,16 @@ def test_an_impossible_budget_is_refused_at_once(tiny_project: Make, limit: list
     assert re.search(message, error)
 
 
+def test_a_layer_that_is_not_there_is_refused_before_any_trial(searched: Project) -> None:
+    recipe = load_recipe(searched.recipe)
+    wrong = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"layers": ("clasifier",)})})
+
+    with pytest.raises(
+        RecipeError, match=r"tune.layers: the model has no layer 'clasifier' .*did you mean 'classifier'"
+    ):
+        tune(wrong, folder=searched.folder, target="x86_64")
+
+
 def test_training_samples_without_labels_ask_for_a_selection(tiny_project: Make) -> None:
     code, _, error = call(tiny_project(), "--max-size", "60 kB")
 

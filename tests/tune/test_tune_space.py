@@ -78,6 +78,23 @@ def test_a_method_that_the_recipe_lacks_trains_like_its_first_step_for_its_own_d
     assert in_words((step,)) == "prune_channels 0.5 macs"
 
 
+def test_layers_that_may_be_left_alone_are_named_as_each_method_names_them() -> None:
+    whole = recipe(layers=["stem.0", "head"])
+    values = {"weights": "prune_magnitude", "prune_magnitude.sparsity": 0.5, "prune_magnitude.scope": "layer"}
+    fixed = optuna.trial.FixedTrial(
+        {**values, "prune_magnitude.leaves.stem.0": True, "prune_magnitude.leaves.head": False}
+    )
+
+    (step,) = suggest(fixed, whole, ["prune_magnitude"])
+    first = [
+        suggest(optuna.trial.FixedTrial(one), whole, list(SPACE)) for one in starts(list(SPACE), whole.tune.layers)
+    ]
+
+    assert step.options()["ignore"] == ["stem.0.weight"]
+    assert in_words((step,)) == "prune_magnitude 0.5 layer without stem.0.weight"
+    assert not any("ignore" in step.options() for steps in first for step in steps)
+
+
 def test_a_method_that_cannot_be_searched_is_refused_by_name() -> None:
     with pytest.raises(
         RecipeError, match=r"tune.methods: 'prune_chanels' can't be searched \(did you mean 'prune_channels'\?\)"
