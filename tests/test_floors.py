@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"network", "codec", "bundle", "signing", "store", "layer_names"}),
     frozenset({"sources", "data", "methods", "exporters", "runtimes", "devices", "appkit", "layouts"}),
     frozenset({"plan", "stages", "updates"}),
-    frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report", "tune"}),
+    frozenset({"pipeline", "opened", "verified", "bench", "diff", "compare", "gate", "report", "tune", "explain"}),
     frozenset({"cli"}),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -40,6 +40,8 @@ NEIGHBOURS = {
     ("tune", "pipeline"): "a search ends with the build of what it recommends",
     ("tune", "bench"): "a search measures with the same bench that a user calls",
     ("tune", "report"): "a search draws its picture as reports draw theirs",
+    ("explain", "opened"): "the original lies in the work folder of the bundle's build",
+    ("explain", "report"): "its page has the report's style, and draws with the same axes",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
 }
 # Files of plug-in rooms that others may import beside the table (`__init__`) and the protocol.

@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "verify": Entry("edgepack.cli.verify:verify", "Prove that a bundle is whole, trusted, and runs right."),
         "diff": Entry("edgepack.cli.diff:diff", "Find the first tensor in which two bundles of one model diverge."),
         "bench": Entry("edgepack.cli.bench:bench", "Measure latency, memory and accuracy on a device."),
+        "explain": Entry("edgepack.cli.explain:explain", "Show what each layer of a model costs, and what is left."),
         "compare": Entry("edgepack.cli.compare:compare", "Compare two results: B against A."),
         "report": Entry("edgepack.cli.report:report", "Write benchmark results as one HTML page."),
         "gate": Entry("edgepack.cli.gate:gate", "Decide whether a bundle is worse than a baseline."),
