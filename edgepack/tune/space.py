@@ -67,6 +67,12 @@ SPACE: dict[str, Searched] = {
         options={"sparsity": Range(low=0.1, high=0.7), "of": Choice(of=("parameters", "macs"))},
         ignores="{layer}",
     ),
+    "low_rank": Searched(
+        slot="factors",
+        options={"energy": Range(low=0.7, high=0.99), "of": Choice(of=("parameters", "macs"))},
+        instead_of=("keep", "ranks"),
+        ignores="{layer}",
+    ),
     "prune_magnitude": Searched(
         slot="weights",
         options={"sparsity": Range(low=0.3, high=0.95), "scope": Choice(of=("model", "layer"))},

@@ -15,6 +15,7 @@ from edgepack.recipe import CompressStep, Recipe
 from edgepack.tune.ladder import RUNGS, promoted, shortened, trains
 from edgepack.tune.space import SPACE, in_words, searched_methods, starts, suggest
 
+SLOTS = {searched.slot for searched in SPACE.values()} - {"grid"}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "edgepack.toml"
 
 
@@ -54,8 +55,8 @@ def test_random_combinations_are_what_a_recipe_may_have() -> None:
 def test_a_search_begins_with_rounding_and_with_each_method_before_it() -> None:
     first, *others = starts(searched_methods(recipe()))
 
-    assert first["grid"] == "quantize" and {first[slot] for slot in ("channels", "weights", "order")} == {"none"}
-    named = {values[slot] for values in others for slot in ("channels", "weights", "order") if values[slot] != "none"}
+    assert first["grid"] == "quantize" and {first[slot] for slot in SLOTS} == {"none"}
+    named = {values[slot] for values in others for slot in SLOTS if values[slot] != "none"}
     assert named == set(SPACE) - {"quantize"}
 
 
