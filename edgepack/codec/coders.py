@@ -121,8 +121,8 @@ def _candidates(
 
 def _for_bytes(data: bytes, profile: Profile, base: bytes | None) -> Iterator[_Candidate]:
     header = npy_header(data)
-    if profile == "fast" and len(data) > _IMAGE_BYTES and not base and header is not None and header.order is not None:
-        yield _Candidate(RANS, image_params(header))  # a photo's golden samples: 20 times as fast
+    if len(data) > _IMAGE_BYTES and not base and header is not None and header.order is not None:
+        yield _Candidate(RANS, image_params(header))  # a photo's golden samples: 100 times as fast, a sixth larger
         return
     quick = QUICK if profile == "fast" and len(data) > _SMALL_BYTES else 0
     stride = varint(stride_of(data))
@@ -151,7 +151,7 @@ def _for_weights(
     codes = codes_of(data, segment)
     if base is None and (found := picture(codes, segment)) is not None:
         yield _Candidate(RANS, image_params(found))
-        if profile == "small":
+        if profile == "small" and len(data) <= _IMAGE_BYTES:
             yield _Candidate(BYTES, bytes([0]) + varint(found.row_bytes))
         return
     ways = views(segment, len(codes))

@@ -168,7 +168,7 @@ def test_what_was_decoded_must_have_the_digest_of_the_header() -> None:
 def test_a_table_of_a_million_operations_is_refused_in_bounded_time_and_memory(operation: Operation) -> None:
     count = 50_000
     file = wire([operation] * count, size_bytes=3 * count)
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
 
     with pytest.raises(BundleError):
@@ -176,7 +176,7 @@ def test_a_table_of_a_million_operations_is_refused_in_bounded_time_and_memory(o
 
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     assert peak_bytes < 80 << 20
 
 
