@@ -168,7 +168,8 @@ def group_size(values: NDArray[np.int16], line: int, largest: int) -> int:
         if line % size or len(values) % size or line == size:
             continue
         peaks = np.abs(values.reshape(-1, size)).max(axis=1)
-        if np.mean(peaks[peaks > 0] >= largest - 1 if largest > 7 else peaks[peaks > 0] == largest) > 0.95:
+        peaks = peaks[peaks > 0]
+        if len(peaks) and np.mean(peaks >= largest - 1 if largest > 7 else peaks == largest) > 0.95:
             return size
     return 0
 
