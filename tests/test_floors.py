@@ -40,6 +40,7 @@ NEIGHBOURS = {
     ("tune", "pipeline"): "a search ends with the build of what it recommends",
     ("tune", "bench"): "a search measures with the same bench that a user calls",
     ("tune", "report"): "a search draws its picture as reports draw theirs",
+    ("explain", "bench"): "layers are timed by the bench that a user calls",
     ("explain", "opened"): "the original lies in the work folder of the bundle's build",
     ("explain", "report"): "its page has the report's style, and draws with the same axes",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",

@@ -39,6 +39,7 @@ def _all_restored(context: click.Context, parameter: click.Parameter, paths: tup
     show_default=True,
     help="Which layers come first: the largest of this; 'order' is that of execution.",
 )
+@click.option("--latency", is_flag=True, help="Run the model here, and time the operators of each layer.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show the first N layers.  [default: all]")
 @click.option("--html", "page", type=FILE, metavar="FILE", help="Write a page with pictures.")
 @click.option("--csv", "table", type=FILE, metavar="FILE", help="Write one row a layer.")
@@ -49,6 +50,7 @@ def explain(
     variant: str | None,
     work_dir: Path | None,
     profile: Profile,
+    latency: bool,
     order: str,
     top: int | None,
     page: Path | None,
@@ -66,6 +68,7 @@ def explain(
       edgepack explain dist/digits-1.0.0-arm64.edgepack
       edgepack explain digits-1.0.0.edgepack --variant arm64 --sort macs --top 10
       edgepack explain before.edgepack after.edgepack --html explained.html
+      edgepack explain model.edgepack --latency --sort order
       edgepack explain model.edgepack --json | jq '.models[0].description_bits'
     """
     from edgepack.cli.explain_tables import show
@@ -76,7 +79,7 @@ def explain(
 
     with shown_progress(quiet=as_json) as progress:
         found = [
-            account_of(path, target=variant, work_folder=work_dir, profile=profile, progress=progress)
+            account_of(path, target=variant, work_folder=work_dir, profile=profile, latency=latency, progress=progress)
             for path in bundles
         ]
     accounts = with_unique_titles(found)

@@ -27,7 +27,8 @@ class LayerAccount:
     `parameters` are weights and biases, scales left out; `nonzero_parameters` those that aren't 0. `macs` are for one sample. `file_bytes`
     are all constants of the layer in the model file, `coded_bytes` the same coded, `bits_per_weight` of the weights alone, coded.
     `sparsity` is the share of weights that are 0; `distinct_codes` counts the values that weights take. `rounding_sqnr_db` is
-    the weights' power over step² / 12, `output_sqnr_db` what the build measured at the layer's output against the compressed network.
+    the weights' power over step² / 12, `output_sqnr_db` what the build measured at the layer's output against the compressed network. `latency_ms` is the
+    mean time of the layer's operators in one inference, in a profiled process on this machine.
     `unknown` says why a value is None, by its name.
     """
 
@@ -44,6 +45,7 @@ class LayerAccount:
     sparsity: float | None
     rounding_sqnr_db: float | None
     output_sqnr_db: float | None
+    latency_ms: float | None
     histogram: Histogram | None
     original: Original | None
     unknown: dict[str, str]
@@ -70,6 +72,7 @@ class Totals:
     macs: int | None
     file_bytes: int
     coded_bytes: int
+    latency_ms: float | None
     original_parameters: int | None
     original_macs: int | None
     bits_per_weight: float | None
@@ -81,7 +84,7 @@ class Account:
     """One model explained.
 
     `model_bytes` are its files; of them `other_constants_bytes` belong to no layer, and `structure_bytes` are what is no tensor. `description_bits` is the
-    length of all of it coded, each tensor alone. `unknown` says why a value is None.
+    length of all of it coded, each tensor alone. `latency_ms` is the time of all operators in the profile, those of no layer with them. `unknown` says why a value is None.
     """
 
     title: str
@@ -98,6 +101,7 @@ class Account:
     structure_bytes: int
     structure_coded_bytes: int
     original_bytes: int | None
+    latency_ms: float | None
     quality: Quality | None
     unknown: dict[str, str]
 
@@ -115,6 +119,7 @@ class Account:
             macs=_sum(one.macs for one in self.layers),
             file_bytes=sum(one.file_bytes for one in self.layers),
             coded_bytes=sum(one.coded_bytes for one in self.layers),
+            latency_ms=self.latency_ms,
             original_parameters=_sum(None if one is None else one.parameters for one in originals),
             original_macs=_sum(None if one is None else one.macs for one in originals),
             bits_per_weight=sum(weight_bits) / weights if weights else None,

@@ -15,13 +15,15 @@ from edgepack.core.types import Progress, Silent
 from edgepack.explain.account import Account, LayerAccount, Quality
 from edgepack.explain.graph import Graph, graph_of
 from edgepack.explain.layers import GraphLayer, LayerPart, layers_of
-from edgepack.explain.names import grids_of, names_of, output_sqnr_of, steps_of
+from edgepack.explain.names import grids_of, names_of, operations_of, output_sqnr_of, steps_of
 from edgepack.explain.original import OriginalModel, original_of
+from edgepack.explain.times import LayerTimes, layer_times
 from edgepack.explain.weights import Weight, coded_bytes, coded_rest_bytes, histogram, read_weight, rounding_sqnr_db
 from edgepack.plan import WORK_FOLDER
 
 _NO_GRID = "the bundle states no grid of these weights (reports/grid.json)"
 _NOT_MEASURED = "the build measured no tensor that this layer alone computes (reports/verify.json)"
+_NOT_TIMED = "no operator of the profile leads to this layer: the runtime joined it with others, or names it otherwise"
 _NO_WEIGHTS = "multiplies two computed tensors"
 
 
@@ -31,52 +33,74 @@ def explain(
     target: str | None = None,
     work_folder: Path | None = None,
     profile: Profile = "small",
+    latency: bool = False,
     progress: Progress | None = None,
 ) -> Account:
     """Every layer of a bundle's variant (None: its only one): parameters, MACs, bytes, bits once coded.
 
     `work_folder` is where the bundle was built (default: `.edgepack` beside the bundle's folder): it has the original. `profile` is the codec's: 'small'
-    is what `edgepack pack` writes, 'fast' is about one per cent more bits in a fifth of the time.
-    Raises BundleError for a damaged bundle and for a model format that is not known here, UsageError for a target that it hasn't, EnvironmentProblem where no C compiler is there.
+    is what `edgepack pack` writes, 'fast' is about one per cent more bits in a fifth of the time. With `latency` the model runs here, and its operators are timed.
+    Raises BundleError for a damaged bundle and for a model format that is not known here, UsageError for a target that it hasn't, EnvironmentProblem where no C
+    compiler is there; with `latency` what `edgepack.opened.bench` raises.
     """
     progress = progress or Silent()
     bundle = read_bundle(path)
     variant = bundle.variant(target)
-    about = variant.model
-    paths = [about.path, *(one.path for one in about.companions)]
-    files = {PurePosixPath(one).name: bundle.read(one) for one in paths}
-    graph = graph_of(PurePosixPath(about.path).name, files)
+    times = layer_times(path, variant, work_folder=work_folder, progress=progress) if latency else None
+    graph = _graph(bundle, variant)
     layers, rest = layers_of(graph)
-    progress.start(f"Coding {bundle.manifest.name} {variant.target}", total=sum(map(len, files.values())))
+    progress.start(f"Coding {bundle.manifest.name} {variant.target}", total=sum(map(len, graph.files.values())))
     coder = _Coder(graph, profile, progress)
     grids = grids_of(bundle, variant)
     names = names_of(layers, grids)
     folder = work_folder or path.resolve().parent.parent / WORK_FOLDER
     original, why_not = original_of(bundle, variant, folder, names, layers)
+    reader = _Reader(graph=graph, grids=grids, coder=coder, original=original, times=times)
     sqnr = output_sqnr_of(bundle, variant, graph, layers)
-    reader = _Reader(graph=graph, grids=grids, coder=coder, original=original)
-    accounts = tuple(reader.account(*one) for one in zip(names, layers, sqnr, strict=True))
-    structure = _structure(graph, (*(part for layer in layers for part in layer.parts), *rest))
-    account = Account(
-        title=_title(bundle, variant),
+    operations = operations_of(bundle, variant, graph, layers)
+    accounts = tuple(reader.account(*one) for one in zip(names, layers, sqnr, operations, strict=True))
+    account = _account(bundle, variant, coder, accounts, rest, times, why_not)
+    progress.done()
+    return account
+
+
+def _graph(bundle: Bundle, variant: Variant) -> Graph:
+    about = variant.model
+    paths = [about.path, *(one.path for one in about.companions)]
+    files = {PurePosixPath(one).name: bundle.read(one) for one in paths}
+    return graph_of(PurePosixPath(about.path).name, files)
+
+
+def _account(
+    bundle: Bundle,
+    variant: Variant,
+    coder: _Coder,
+    layers: tuple[LayerAccount, ...],
+    rest: Sequence[LayerPart],
+    times: LayerTimes | None,
+    why_not: str | None,
+) -> Account:
+    """The layers with what is told of the model as a whole."""
+    structure = _structure(coder.graph)
+    return Account(
+        title=f"{bundle.manifest.name} {bundle.manifest.version} {variant.target}",
         name=bundle.manifest.name,
         version=bundle.manifest.version,
         target=variant.target,
-        format=about.format,
-        precision=about.precision,
-        profile=profile,
-        model_bytes=sum(map(len, files.values())),
-        layers=accounts,
+        format=variant.model.format,
+        precision=variant.model.precision,
+        profile=coder.profile,
+        model_bytes=sum(map(len, coder.graph.files.values())),
+        layers=layers,
         other_constants_bytes=sum(part.constant.found.size_bytes for part in rest),
         other_constants_coded_bytes=sum(coder.coded(part) for part in rest),
         structure_bytes=len(structure),
         structure_coded_bytes=coder.coded_structure(structure),
         original_bytes=_original_bytes(variant),
+        latency_ms=None if times is None else times.total_ms,
         quality=_quality(variant),
-        unknown=_unknown(variant, why_not),
+        unknown=_unknown(variant, why_not, times),
     )
-    progress.done()
-    return account
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +131,11 @@ class _Reader:
     grids: Mapping[str, GridEntry]
     coder: _Coder
     original: OriginalModel | None
+    times: LayerTimes | None
 
-    def account(self, name: str, layer: GraphLayer, output_sqnr_db: float | None) -> LayerAccount:
+    def account(
+        self, name: str, layer: GraphLayer, output_sqnr_db: float | None, operation: str | None
+    ) -> LayerAccount:
         parts = layer.parts
         weights = [self._weight(name, part) for part in parts if part.role == "weight"]
         biases = [self._weight("", part) for part in parts if part.role == "bias"]
@@ -117,14 +144,7 @@ class _Reader:
         coded = [(part, self.coder.coded(part)) for part in parts]
         weight_bytes = sum(size for part, size in coded if part.role == "weight")
         rounding = rounding_sqnr_db(weights)
-        is_float = any(one.steps is None and one.values is not None for one in weights)
-        unknown = _without_none(
-            macs=layer.macs_unknown,
-            rounding_sqnr_db=None if rounding is not None else "float weights aren't rounded" if is_float else _NO_GRID,
-            output_sqnr_db=_NOT_MEASURED if output_sqnr_db is None else None,
-        )
-        if not count:
-            unknown |= dict.fromkeys(("bits_per_weight", "distinct_codes", "sparsity", "rounding_sqnr_db"), _NO_WEIGHTS)
+        latency_ms = None if self.times is None or operation is None else self.times.of.get(operation)
         return LayerAccount(
             name=name,
             kind=layer.node.kind,
@@ -139,14 +159,31 @@ class _Reader:
             sparsity=zeros / count if count else None,
             rounding_sqnr_db=rounding,
             output_sqnr_db=output_sqnr_db,
+            latency_ms=latency_ms,
             histogram=histogram(weights),
             original=None if self.original is None else self.original.layer(name, weights),
-            unknown=unknown,
+            unknown=_unknown_of_layer(
+                layer, weights, rounding, output_sqnr_db, self.times is not None and latency_ms is None
+            ),
         )
 
     def _weight(self, name: str, part: LayerPart) -> Weight:
         steps = steps_of(name, self.grids, self.graph.files) if name else None
         return read_weight(self.graph.files[part.constant.file], part.constant.found, steps)
+
+
+def _unknown_of_layer(
+    layer: GraphLayer, weights: Sequence[Weight], rounding: float | None, output: float | None, lost: bool
+) -> dict[str, str]:
+    is_float = any(one.steps is None and one.values is not None for one in weights)
+    unknown = _without_none(
+        macs=layer.macs_unknown,
+        rounding_sqnr_db=None if rounding is not None else "float weights aren't rounded" if is_float else _NO_GRID,
+        output_sqnr_db=_NOT_MEASURED if output is None else None,
+        latency_ms=_NOT_TIMED if lost else None,
+    )
+    without = ("bits_per_weight", "distinct_codes", "sparsity", "rounding_sqnr_db")
+    return unknown if weights else unknown | dict.fromkeys(without, _NO_WEIGHTS)
 
 
 def _distinct(weights: Sequence[Weight]) -> int | None:
@@ -155,17 +192,13 @@ def _distinct(weights: Sequence[Weight]) -> int | None:
     return int(np.unique(np.concatenate([one.codes.ravel() for one in weights])).size) if weights else None
 
 
-def _structure(graph: Graph, parts: Sequence[LayerPart]) -> bytes:
-    """The bytes of the files that are in no tensor, one after the other."""
+def _structure(graph: Graph) -> bytes:
+    """The bytes of the files that are in no constant, one after the other."""
     kept = {name: bytearray(data) for name, data in graph.files.items()}
-    for part in sorted(parts, key=lambda one: -one.constant.found.offset):
-        found = part.constant.found
-        del kept[part.constant.file][found.offset : found.offset + found.size_bytes]
+    places = {one.place: one for one in graph.constants.values()}
+    for one in sorted(places.values(), key=lambda one: -one.found.offset):
+        del kept[one.file][one.found.offset : one.found.offset + one.found.size_bytes]
     return b"".join(bytes(one) for one in kept.values())
-
-
-def _title(bundle: Bundle, variant: Variant) -> str:
-    return f"{bundle.manifest.name} {bundle.manifest.version} {variant.target}"
 
 
 def _quality(variant: Variant) -> Quality | None:
@@ -188,7 +221,7 @@ def _original_bytes(variant: Variant) -> int | None:
     return int(size) if isinstance(size, (int, float)) and math.isfinite(size) else None
 
 
-def _unknown(variant: Variant, why_not: str | None) -> dict[str, str]:
+def _unknown(variant: Variant, why_not: str | None, times: LayerTimes | None) -> dict[str, str]:
     return _without_none(
         original=why_not,
         quality="the bundle states no metric: it was built without labelled samples"
@@ -196,7 +229,7 @@ def _unknown(variant: Variant, why_not: str | None) -> dict[str, str]:
         else None,
         original_bytes="the bundle's lineage has no float model" if _original_bytes(variant) is None else None,
         loss="a bundle keeps the metric of its evaluation samples, not their loss",
-        latency_ms="not measured here: edgepack bench BUNDLE --profile",
+        latency_ms="not measured: ask for it with --latency" if times is None else None,
     )
 
 

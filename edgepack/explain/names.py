@@ -7,6 +7,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from edgepack.explain.graph import Graph
 from edgepack.explain.layers import GraphLayer
 from edgepack.explain.weights import Steps
 
+Value = TypeVar("Value")
 _STEPS_MAX = 8  # from a layer to its rounded result: scale, bias, activation, quantize, dequantize
 _OWN_NAME = re.compile(r"^(?P<layer>.+)\.weight(/codes)?$")
 # LiteRT's converter: 'model.Net/torch.nn.modules.container.Sequential_stem/torch.nn.modules.conv.Conv2d_0;1'.
@@ -77,23 +79,34 @@ def output_sqnr_of(
     name = report_name(bundle, variant, "verify.json")
     content = json.loads(bundle.read(name)) if name is not None else {}
     measured = {str(one["tensor"]): float(one["sqnr_db"]) for one in content.get("layers", ())}
+    return at_outputs(graph, layers, measured)
+
+
+def operations_of(
+    bundle: Bundle, variant: Variant, graph: Graph, layers: Sequence[GraphLayer]
+) -> tuple[str | None, ...]:
+    """For each layer the operation of the network that its rounded output is (reports/tensors.json), by which profiles name it."""
+    name = report_name(bundle, variant, "tensors.json")
+    content = json.loads(bundle.read(name)) if name is not None else {}
+    return at_outputs(graph, layers, {str(tensor): str(one["operation"]) for tensor, one in content.items()})
+
+
+def at_outputs(graph: Graph, layers: Sequence[GraphLayer], known: Mapping[str, Value]) -> tuple[Value | None, ...]:
+    """What is known of the first tensor from each layer's output on, before another layer's output comes."""
     after: dict[str, list[str]] = {}
     for node in graph.nodes:
         for given in node.inputs:
             after.setdefault(given, []).extend(node.outputs)
     others = {output for layer in layers for output in layer.node.outputs}
-    return tuple(_nearest(layer.node.outputs[0], measured, after, others) for layer in layers)
+    return tuple(_nearest(layer.node.outputs[0], known, after, others) for layer in layers)
 
 
-def _nearest(
-    tensor: str, measured: Mapping[str, float], after: Mapping[str, list[str]], others: set[str]
-) -> float | None:
-    """The value of the first measured tensor from here on that comes before another layer's output."""
+def _nearest(tensor: str, known: Mapping[str, Value], after: Mapping[str, list[str]], others: set[str]) -> Value | None:
     waiting, seen = deque([(tensor, 0)]), {tensor}
     while waiting:
         here, steps = waiting.popleft()
-        if here in measured:
-            return measured[here]
+        if here in known:
+            return known[here]
         for following in after.get(here, ()) if steps < _STEPS_MAX else ():
             if following not in seen and following not in others:
                 seen.add(following)

@@ -109,6 +109,22 @@ def test_rows_for_a_spreadsheet_have_every_layer_and_every_column(account: Accou
     assert all(set(row) == set(CSV_HEAD) for row in rows)
 
 
+def test_layers_are_timed_when_asked_and_else_the_way_to_it_is_said(bundle: Path, account: Account) -> None:
+    assert "--latency" in account.unknown["latency_ms"]
+
+    timed = explain(bundle, profile="fast", latency=True)
+    times = [one.latency_ms for one in timed.layers]
+
+    # LiteRT counts whole microseconds, of which operators this small may take none.
+    assert timed.latency_ms is not None and timed.latency_ms >= 0
+    assert all(one.latency_ms is not None or "latency_ms" in one.unknown for one in timed.layers)
+    assert 0 <= sum(time for time in times if time is not None) <= timed.latency_ms + 1e-9
+    assert any(time is not None for time in times)
+    assert "latency_ms" not in timed.unknown
+    assert ">ms</th>" in explain_page([timed])
+    assert ">ms</th>" not in explain_page([account])
+
+
 def test_an_unknown_variant_is_refused_with_the_names_that_there_are(bundle: Path) -> None:
     with pytest.raises(UsageError, match="arm64"):
         explain(bundle, target="gpu")
