@@ -24,6 +24,7 @@ from edgepack.plan import WORK_FOLDER
 _NO_GRID = "the bundle states no grid of these weights (reports/grid.json)"
 _NOT_MEASURED = "the build measured no tensor that this layer alone computes (reports/verify.json)"
 _NOT_TIMED = "no operator of the profile leads to this layer: the runtime joined it with others, or names it otherwise"
+_OTHER_SHAPE = "the original's weights have another shape, or aren't known as real values here"
 _NO_WEIGHTS = "multiplies two computed tensors"
 
 
@@ -145,6 +146,8 @@ class _Reader:
         weight_bytes = sum(size for part, size in coded if part.role == "weight")
         rounding = rounding_sqnr_db(weights)
         latency_ms = None if self.times is None or operation is None else self.times.of.get(operation)
+        original = None if self.original is None else self.original.layer(name, weights)
+        unknown = {} if original is None or original.change_sqnr_db is not None else {"change_sqnr_db": _OTHER_SHAPE}
         return LayerAccount(
             name=name,
             kind=layer.node.kind,
@@ -161,8 +164,9 @@ class _Reader:
             output_sqnr_db=output_sqnr_db,
             latency_ms=latency_ms,
             histogram=histogram(weights),
-            original=None if self.original is None else self.original.layer(name, weights),
-            unknown=_unknown_of_layer(
+            original=original,
+            unknown=unknown
+            | _unknown_of_layer(
                 layer, weights, rounding, output_sqnr_db, self.times is not None and latency_ms is None
             ),
         )
