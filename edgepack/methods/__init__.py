@@ -11,6 +11,7 @@ METHODS: Registry[type[Method]] = Registry(
         "prune_entropy": "edgepack.methods.prune_entropy:PruneEntropy",
         "prune_channels": "edgepack.methods.prune_channels:PruneChannels",
         "low_rank": "edgepack.methods.low_rank:LowRank",
+        "palettize": "edgepack.methods.palettize:Palettize",
         "prune_magnitude": "edgepack.methods.prune_magnitude:PruneMagnitude",
         "sort_channels": "edgepack.methods.sort_channels:SortChannels",
         "quantize": "edgepack.methods.quantize:Quantize",

@@ -62,7 +62,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, trace
-        from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels
+        from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels, keep_shared
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
 
@@ -78,6 +78,7 @@ class Quantize(Section):
             batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
             frozen = complete_grid(network, ops, context.constraints, batches) | keep_levels(network, ops, model.levels)
         keep_biases(network, biases)
+        keep_shared(network, model.shared)
         model = replace(model, network=network, frozen=frozen)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,6 +42,20 @@ def keep_biases(network: nn.Module, values: Mapping[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             network.get_parameter(name).copy_(value).requires_grad_(False)
+
+
+def keep_shared(network: nn.Module, shared: Mapping[str, int]) -> None:
+    """Let no training move weights that share values, by parameter name with how many values there are.
+
+    Raises StageError for a weight that has more values by now.
+    """
+    for name, count in shared.items():
+        weight = network.get_parameter(name)
+        if np.unique(weight.detach().numpy()).size > count:
+            raise StageError(
+                f"{name}: the weight has more than the {count} values that it shares; a step between 'palettize' and 'quantize' has moved it"
+            )
+        weight.requires_grad_(False)
 
 
 def biases_with_levels(network: nn.Module, levels: Mapping[str, int]) -> dict[str, torch.Tensor]:

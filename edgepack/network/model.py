@@ -32,7 +32,8 @@ class Model:
     after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
     model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
     done to its structure (see `network.channels` and `network.low_rank`): `factors` are the ranks of layers that became products, by name, and `shapes` the
-    tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them.
+    tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them. `shared` names those among
+    them whose values are a codebook's, with how many there are: no training moves them.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -44,6 +45,7 @@ class Model:
     pinned: Grid | None = None
     edits: tuple[dict[str, Any], ...] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
+    shared: Mapping[str, int] = field(default_factory=dict)
     factors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
@@ -125,6 +127,7 @@ def save_model(model: Model, folder: Path) -> None:
             "pinned": None if model.pinned is None else model.pinned.as_dict(),
             "edits": list(model.edits),
             "levels": dict(model.levels),
+            "shared": dict(model.shared),
             "factors": {name: list(ranks) for name, ranks in model.factors.items()},
             "shapes": {name: list(shape) for name, shape in model.shapes.items()},
             "lineage": list(model.lineage),
@@ -154,6 +157,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
         edits=tuple(facts["edits"]),
         levels=facts["levels"],
+        shared=facts["shared"],
         factors=factors,
         shapes=shapes,
         lineage=tuple(facts["lineage"]),

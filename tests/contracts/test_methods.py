@@ -25,6 +25,7 @@ SHORT: dict[str, list[str]] = {
         "sparsity = 0.1\nrounds = 2\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"
     ],
     "low_rank": ["keep = 0.7\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"],
+    "palettize": ["bits = 4\n[compress.train]\nsteps = 6\nbatch_size = 8\nlearning_rate = 1e-3"],
     "sort_channels": [""],
     "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],
 }
