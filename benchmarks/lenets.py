@@ -71,7 +71,7 @@ class Lenet:
 LENETS = (
     Lenet(
         name="lenet-300-100", make=Lenet300, dense_epochs=30, epochs=40, goals=(150, 300),
-        points=(Point(0.955, 7, 2, "distill"), Point(0.97), Point(0.98), Point(0.983)),
+        points=(Point(0.955), Point(0.97), Point(0.98), Point(0.983)),
     ),
     Lenet(
         name="lenet-5", make=Lenet5, dense_epochs=12, epochs=15, goals=(200, 400),
