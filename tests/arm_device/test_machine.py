@@ -10,12 +10,14 @@ from arm_device import machine
 from arm_device.machine import ArmDevice
 
 
+@pytest.mark.device
 def test_it_is_an_arm64_linux_that_says_it_is_emulated(arm_device: ArmDevice) -> None:
     assert arm_device.ssh("uname", "-m").stdout == "aarch64\n"
     assert "edgepack.emulator=qemu" in arm_device.ssh("cat", "/proc/cmdline").stdout
     assert "edgepack.clock" not in arm_device.ssh("cat", "/proc/cmdline").stdout
 
 
+@pytest.mark.device
 def test_it_has_the_runtimes_and_an_ordinary_user(arm_device: ArmDevice) -> None:
     runtimes = arm_device.ssh("ls", "/opt").stdout.split()
 
@@ -23,12 +25,14 @@ def test_it_has_the_runtimes_and_an_ordinary_user(arm_device: ArmDevice) -> None
     assert arm_device.ssh("id", "-un", root=False).stdout == "edge\n"
 
 
+@pytest.mark.device
 def test_nothing_can_be_reached_from_it(arm_device: ArmDevice) -> None:
     code = "import socket; socket.create_connection(('10.0.2.2', 22), timeout=3)"
 
     assert "Error" in arm_device.ssh("python3", "-c", code).stderr
 
 
+@pytest.mark.device
 def test_its_clock_counts_instructions_in_the_deterministic_mode(deterministic_arm_device: ArmDevice) -> None:
     code = (
         "import time\nfor _ in range(6):\n a = time.perf_counter_ns()\n sum(range(1000000))\n"
@@ -57,6 +61,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         machine.find_image(build=True)
 
 
+@pytest.mark.device
 def test_a_stopped_machine_is_gone(tmp_path: Path) -> None:
     try:
         machine.find_image(build=False)
