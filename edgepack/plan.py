@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack import __version__
-from edgepack.bundle.base import Base
+from edgepack.bundle.update_base import Base
 from edgepack.core.digest import digest_of, digest_of_files, sha256_file
 from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
@@ -48,7 +48,7 @@ _TOOLS = (
 # stands apart, so that nothing is trained again for it.
 _CODE = (
     "agent/preprocess.py",
-    "bundle/base.py",
+    "bundle/update_base.py",
     "bundle/golden.py",
     "core",
     "data",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgepack.bundle.base import Base, read_base
+from edgepack.bundle.update_base import Base, read_base
 from edgepack.core.errors import RecipeError
 from edgepack.core.section import validate
 from edgepack.grouping import Group, why_not_on

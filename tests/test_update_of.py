@@ -12,9 +12,9 @@ import pytest
 from small_project import PTQ, QAT, Project
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
-from edgepack.bundle.base import read_base
 from edgepack.bundle.code_places import code_places
 from edgepack.bundle.join import join
+from edgepack.bundle.update_base import read_base
 from edgepack.core.digest import sha256_file
 from edgepack.core.errors import RecipeError
 from edgepack.pipeline import build

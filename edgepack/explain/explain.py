@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgepack.bundle import Bundle, read_bundle
-from edgepack.bundle.base import GridEntry
 from edgepack.bundle.manifest import Variant
+from edgepack.bundle.update_base import GridEntry
 from edgepack.codec.types import Profile
 from edgepack.core.types import Progress, Silent
 from edgepack.explain.account import Account, LayerAccount, Quality

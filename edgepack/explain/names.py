@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from edgepack.bundle import Bundle, report_name
-from edgepack.bundle.base import GRID_NAME, GridEntry, GridReport
 from edgepack.bundle.manifest import Variant
+from edgepack.bundle.update_base import GRID_NAME, GridEntry, GridReport
 from edgepack.explain.graph import Graph
 from edgepack.explain.layers import GraphLayer
 from edgepack.explain.weights import Steps

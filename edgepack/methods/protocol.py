@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from edgepack.core.types import Progress, Samples, SampleSource
 
 if TYPE_CHECKING:
-    from edgepack.bundle.base import Base
+    from edgepack.bundle.update_base import Base
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 

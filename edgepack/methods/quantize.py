@@ -17,7 +17,7 @@ from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
 if TYPE_CHECKING:
-    from edgepack.bundle.base import Base
+    from edgepack.bundle.update_base import Base
     from edgepack.core.types import Progress
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints

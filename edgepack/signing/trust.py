@@ -13,7 +13,15 @@ from edgepack.bundle.manifest import parse_manifest
 from edgepack.core.errors import BundleError, SignatureError
 from edgepack.signing.keys import PublicKey
 from edgepack.signing.signatures import Signature, checked_signatures
-from edgepack.signing.trust_file import Policy, TrustedKey, TrustFile, is_required, load_trust_file, trust_path
+from edgepack.signing.trust_file import (
+    REQUIRE_VARIABLE,
+    Policy,
+    TrustedKey,
+    TrustFile,
+    is_required,
+    load_trust_file,
+    trust_path,
+)
 
 Verdict = Literal["trusted", "untrusted", "unsigned"]
 Standing = Literal["trusted", "unknown", "revoked", "expired", "not yet valid"]
@@ -25,12 +33,13 @@ _HOW_TO_TRUST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """The keys that count, by name, and the two policies. `place` says where they were read."""
+    """The keys that count, by name, and the two policies. `place` says where they were read, `policy_of` whose policies they are."""
 
     keys: Mapping[str, TrustedKey]
     unsigned: Policy
     untrusted: Policy
     place: str
+    policy_of: str = ""
 
     @classmethod
     def of_file(cls, file: TrustFile, *, place: str) -> Trust:
@@ -48,7 +57,9 @@ class Trust:
     @property
     def required(self) -> Trust:
         """The same keys; what none of them signed is refused."""
-        return replace(self, unsigned="refuse", untrusted="refuse")
+        return replace(
+            self, unsigned="refuse", untrusted="refuse", policy_of=f"--require-signed, or ${REQUIRE_VARIABLE},"
+        )
 
     @property
     def lenient(self) -> Trust:
@@ -144,7 +155,9 @@ def shown(signers: Iterable[Signer]) -> str:
 
 def _by_policy(policy: Policy, what: str, result: TrustResult, trust: Trust) -> TrustResult:
     if policy == "refuse":
-        raise SignatureError(f"{what}, and the policy of {trust.place} refuses that; {_HOW_TO_TRUST}")
+        raise SignatureError(
+            f"{what}, and {trust.policy_of or f'the policy of {trust.place}'} refuses that; {_HOW_TO_TRUST}"
+        )
     return replace(result, warnings=(what,)) if policy == "warn" else result
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle import Bundle, read_bundle, write_bundle
-from edgepack.bundle.base import GRID_NAME, grid_report
 from edgepack.bundle.card import verification_page
 from edgepack.bundle.derived import derived_files
 from edgepack.bundle.golden import to_npy
 from edgepack.bundle.manifest import Manifest
+from edgepack.bundle.update_base import GRID_NAME, grid_report
 from edgepack.core.digest import sha256_bytes, sha256_file
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress

@@ -13,7 +13,7 @@ from methods.test_prune_channels import context, model_of, tiny
 from small_project import PTQ, Project, seeded_network
 from torch import nn
 
-from edgepack.bundle.base import Base
+from edgepack.bundle.update_base import Base
 from edgepack.core.errors import RecipeError
 from edgepack.core.types import Grid
 from edgepack.methods.low_rank import LowRank

@@ -14,7 +14,7 @@ from small_project import PTQ, Project, seeded_network
 from torch import nn
 from torch.nn import functional
 
-from edgepack.bundle.base import Base
+from edgepack.bundle.update_base import Base
 from edgepack.core.errors import RecipeError
 from edgepack.core.types import Grid, Samples, Silent, TensorSpec
 from edgepack.methods.protocol import Context

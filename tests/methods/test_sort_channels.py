@@ -13,7 +13,7 @@ import torch
 from small_project import PRUNE_AND_QAT, PTQ, Project, seeded_network
 from torch import nn
 
-from edgepack.bundle.base import Base
+from edgepack.bundle.update_base import Base
 from edgepack.core.errors import RecipeError
 from edgepack.core.types import Grid, Samples, Silent, TensorSpec
 from edgepack.methods.protocol import Context

@@ -42,6 +42,13 @@ def test_by_default_an_unsigned_bundle_is_taken_and_one_by_an_unknown_key_with_a
     assert unknown.warnings == (f"a.edgepack: no trusted key signed it, only {OLD.key_id} (unknown)",)
 
 
+def test_a_refusal_that_a_flag_asked_for_names_the_flag() -> None:
+    with pytest.raises(
+        SignatureError, match=r"not signed, and --require-signed, or \$EDGEPACK_REQUIRE_SIGNED, refuses"
+    ):
+        found(by=trust().required)
+
+
 @pytest.mark.parametrize("policy", ["refuse", "warn", "allow"])
 def test_the_policy_decides_on_unsigned_bundles(policy: str) -> None:
     by = trust({"unsigned": policy})
