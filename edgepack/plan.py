@@ -57,7 +57,7 @@ _CODE = (
     "methods",
     "network",
     "plan.py",
-    "recipe.py",
+    "recipe",
     "runtimes",
     "sources",
     "stages",
