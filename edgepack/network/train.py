@@ -171,7 +171,7 @@ class Trainer:
             return functional.cross_entropy(outputs[0], torch.from_numpy(batch.labels))
         with torch.no_grad():
             wanted = flat_outputs(self.teacher(*inputs))
-        losses = [_distance(ours, theirs, self.options) for ours, theirs in zip(outputs, wanted, strict=True)]
+        losses = [output_distance(ours, theirs, self.options) for ours, theirs in zip(outputs, wanted, strict=True)]
         return torch.stack(losses).sum()
 
     def _judge(self, state: _Progress) -> None:
@@ -248,7 +248,8 @@ def _schedule_factor(options: Training, step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> torch.Tensor:
+def output_distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> torch.Tensor:
+    """How far one output is from another of the same samples: the loss that distills. A scalar; see `Training.loss`."""
     temperature = options.temperature
     if options.loss == "mse" or ours.dim() != 2 or ours.shape[1] < 2:
         return functional.mse_loss(ours, theirs) / theirs.var().clamp_min(1e-12)
