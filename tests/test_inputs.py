@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,9 +106,13 @@ def two_project(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("target", ["arm64", "x86_64", "intel"])
-def test_a_text_classifier_is_built_and_verified(target: str, tmp_path: Path) -> None:
-    bundle = build(text_project(tmp_path, target=target))
+@pytest.mark.parametrize(("target", "metric"), [("arm64", "top1"), ("x86_64", "f1"), ("intel", "top1")])
+def test_a_text_classifier_is_built_and_verified(target: str, metric: str, tmp_path: Path) -> None:
+    folder = text_project(tmp_path, target=target)
+    recipe = (folder / "edgepack.toml").read_text()
+    (folder / "edgepack.toml").write_text(f'{recipe}\n[metric]\nname = "{metric}"\n')
+
+    bundle = build(folder)
 
     manifest = bundle.variant()
     (tokens,) = manifest.inputs
@@ -116,6 +121,17 @@ def test_a_text_classifier_is_built_and_verified(target: str, tmp_path: Path) ->
     assert manifest.checks_passed
     assert {check.name: check.value for check in manifest.checks}["mean_steps"] <= 0.5
     assert verify(bundle.path).passed
+    assert manifest.metric is not None
+    further = [] if metric == "top1" else ["top1", "precision", "recall"]
+    assert [one.name for one in manifest.metric.all] == [metric, *further]
+    assert all(
+        one.value > 0.8 and one.float_value == 1.0 for one in manifest.metric.all
+    )  # the float model made the labels
+    (drop,) = [check for check in manifest.checks if check.name == "drop_points"]
+    assert drop.value == pytest.approx(100 * (1.0 - manifest.metric.value))
+    assert f"{metric} of the original minus that of the artifact" in drop.method
+    row = json.loads(bundle.read("reports/parity.json"))["rows"][-1]
+    assert row["also"] == {one.name: one.value for one in manifest.metric.also}
 
 
 def test_a_text_classifier_is_pruned_and_trained(tmp_path: Path) -> None:

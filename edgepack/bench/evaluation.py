@@ -19,6 +19,7 @@ from edgepack.plan import BuildPlan, make_plans
 from edgepack.runtimes import RUNTIMES
 from edgepack.runtimes.grid import quantize
 from edgepack.stages.evaluate import border
+from edgepack.stages.quality import judged_by_hits
 from edgepack.stages.samples import open_role
 
 _CHUNK = 32
@@ -71,11 +72,16 @@ def evaluation_samples(
         files=files,
         labels=samples.labels,
         output=output,
-        metric=plan.recipe.metric.name,
+        metric=_device_metric(plan.recipe.metric.name),
         inputs_sha256=verified,
         expected=_expected(models, arrays, output, plan, progress),
         steps={model.label: _step(variant, output) for model in models},
     )
+
+
+def _device_metric(metric: str) -> str:
+    """What is judged on a device: answers are kept one by one, for `compare` and `gate` to pair, so of F1 and the like only whether each is right."""
+    return metric if judged_by_hits(metric) else "top1"
 
 
 def _verified_with(bundle: Bundle, variant: Variant) -> str:

@@ -34,7 +34,7 @@ class BenchSamples:
 
 def accuracy_of(samples: BenchSamples, label: str, outputs: Path) -> Accuracy:
     """Judge the outputs that a device wrote (`.npz`). Raises StageError when they don't fit the samples."""
-    from edgepack.stages.judge import hits
+    from edgepack.stages.quality import hits
 
     with np.load(outputs, allow_pickle=False) as content:
         if samples.output not in content.files:

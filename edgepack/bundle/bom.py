@@ -22,7 +22,7 @@ _SPDX = {
     "Unlicense", "Zlib",
 }  # fmt: skip
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:bom")
-_TASKS = {"top1": "classification", "top5": "classification"}
+_TASKS = dict.fromkeys(("top1", "top5", "precision", "recall", "f1"), "classification")
 
 
 def bill_of_materials(manifest: Manifest) -> bytes:
@@ -135,10 +135,12 @@ def _metrics(metric: Metric) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"type": metric.name, "value": f"{metric.value:.9g}", "slice": on, **_interval(metric.ci95)}
     ]
-    if metric.float_value is not None:
-        found.append(
-            {"type": f"{metric.name} of the original float model", "value": f"{metric.float_value:.9g}", "slice": on}
-        )
+    found += [{"type": one.name, "value": f"{one.value:.9g}", "slice": on} for one in metric.also]
+    found += [
+        {"type": f"{one.name} of the original float model", "value": f"{one.float_value:.9g}", "slice": on}
+        for one in metric.all
+        if one.float_value is not None
+    ]
     return found
 
 

@@ -35,8 +35,9 @@ def _variant_lines(variant: Variant, *, heading: str) -> list[str]:
     lines = [heading, ""] if heading else []
     lines += [f"- model: `{variant.model.path}`, {variant.model.precision}, {variant.model.total_bytes:,} bytes"]
     if (metric := variant.metric) is not None:
-        original = f"; the original float model has {metric.float_value:.2%}" if metric.float_value is not None else ""
-        lines.append(f"- {metric.name}: {metric.value:.2%} on {metric.samples} samples{original}")
+        for one in metric.all:
+            original = f"; the original float model has {one.float_value:.2%}" if one.float_value is not None else ""
+            lines.append(f"- {one.name}: {one.value:.2%} on {metric.samples} samples{original}")
     lines += _origin_lines(variant)
     lines += ["", "| | name | shape | dtype | layout | scale | zero point |", "|---|---|---|---|---|---|---|"]
     lines += [_row("input", tensor) for tensor in variant.inputs]
@@ -140,6 +141,11 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| {row['name']} | {row['runtime']} {row['version']} | {row['metric']:.2%} | {low:.2%} … {high:.2%} | {compared} | {ran} |"
         )
+    if names := [name for row in parity["rows"][:1] for name in row.get("also", {})]:
+        lines += ["", f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        for row in parity["rows"]:
+            values = " | ".join(f"{row['also'][name]:.2%}" for name in names)
+            lines.append(f"| {row['name']} | {values} |")
     if parity["pairs"]:
         lines += [
             "",

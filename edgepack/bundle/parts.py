@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from edgepack.core.types import Layout, QuantParams, Signature
 
@@ -105,6 +113,16 @@ class Tensor(Part):
         return Signature(name=self.name, shape=self.shape, dtype=self.dtype, layout=self.layout, quantization=params)
 
 
+class MetricValue(Part):
+    """A metric of the evaluation samples."""
+
+    name: str = Field(description="Name of the metric, e.g. `recall`.")
+    value: float = Field(description="Of the model in this bundle.")
+    float_value: float | None = Field(
+        default=None, description="Of the original float model; null where it is not known."
+    )
+
+
 class Metric(Part):
     """How good the model is on the evaluation samples."""
 
@@ -117,6 +135,18 @@ class Metric(Part):
     ci95: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
         default=None, description="95 % confidence interval of `value` or of the loss, as the report says."
     )
+    also: Many[MetricValue] = Field(default=(), description="Further metrics; left out where there are none.")
+
+    @property
+    def all(self) -> tuple[MetricValue, ...]:
+        """The metric itself, then the further ones."""
+        return (MetricValue(name=self.name, value=self.value, float_value=self.float_value), *self.also)
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`also` is younger than the format: a manifest without it is as it always was."""
+        content: dict[str, Any] = write(self)
+        return content if self.also else {key: value for key, value in content.items() if key != "also"}
 
 
 class CheckEntry(Part):

@@ -180,4 +180,6 @@ def _show(bundle: Bundle) -> None:
     if (metric := variant.metric) is not None:
         original = "" if metric.float_value is None else f" (original {percent(metric.float_value)})"
         click.echo(f"{metric.name} {percent(metric.value)}{original}", nl=False)
+        for one in metric.also:
+            click.echo(f" · {one.name} {percent(one.value)}", nl=False)
         click.echo(f" · model {size(variant.model.total_bytes)} · {variant.target}")

@@ -107,6 +107,7 @@ def _about_variant(variant: Variant) -> list[tuple[str, str]]:
     if metric is not None:
         original = "" if metric.float_value is None else f" original {percent(metric.float_value)},"
         quality = f"{metric.name} {percent(metric.value)},{original} on {metric.samples:,} samples"
+        quality += "".join(f"; {one.name} {percent(one.value)}" for one in metric.also)
     raw = "" if golden is None or golden.raw is None else f", {golden.raw_samples} of them raw, too"
     pairs = [
         ("model", f"{model.path}, {model.format}, {model.precision}, {size(model.total_bytes)}"),

@@ -8,15 +8,29 @@ from pydantic import Field
 
 from edgepack.core.section import Section
 
+MetricName = Literal["top1", "top5", "precision", "recall", "f1"]
+
 
 class MetricSection(Section):
     """How a result is judged."""
 
-    name: Literal["top1", "top5"] = Field(
+    name: MetricName = Field(
         default="top1",
-        description="Share of samples whose label is the largest (`top1`) or among the five largest (`top5`) outputs.",
+        description="Share of samples whose label is the largest (`top1`) or among the five largest (`top5`) outputs; or `precision`, `recall` or `f1` "
+        "as scikit-learn defines them: of class 1 where there are two classes, else the mean over classes (macro).",
     )
     output: str | None = Field(default=None, description="The output that is judged. Default: the first.")
+    report: tuple[MetricName, ...] | None = Field(
+        default=None,
+        description="Further metrics that are told beside it, without a limit. Default: none for `top1` and `top5`, and `top1`, `precision`, `recall` and `f1` for the others.",
+    )
+
+    @property
+    def also(self) -> tuple[MetricName, ...]:
+        """The metrics that are told beside the one that is judged."""
+        every: tuple[MetricName, ...] = ("top1", "precision", "recall", "f1")
+        wanted = self.report if self.report is not None else () if self.name in ("top1", "top5") else every
+        return tuple(name for name in dict.fromkeys(wanted) if name != self.name)
 
 
 class BudgetSection(Section):

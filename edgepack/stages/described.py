@@ -66,6 +66,14 @@ def _variant(
             "float_value": verification.accuracy.get("float"),
             "samples": verification.samples,
             "ci95": verification.accuracy_ci95,
+            "also": [
+                {
+                    "name": name,
+                    "value": verification.also[name]["artifact"],
+                    "float_value": verification.also[name].get("float"),
+                }
+                for name in plan.recipe.metric.also
+            ],
         },
         "checks": [check.as_dict() for check in (*verification.checks, *parity.checks)],
         "checks_passed": verification.passed and all(check.passed for check in parity.checks),

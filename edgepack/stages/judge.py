@@ -14,15 +14,20 @@ from edgepack.core.types import Array, Check
 from edgepack.plan import BuildPlan
 from edgepack.stages.evaluate import Evaluated
 from edgepack.stages.export import ExportedModel
+from edgepack.stages.quality import flat, interval_words, metric_ci, metric_drop, metric_value, metric_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The checks, and the metric of the original ('float'), the compressed network ('compressed') and the artifact ('artifact')."""
+    """The checks, and the metric of the original ('float'), the compressed network ('compressed') and the artifact ('artifact').
+
+    `also` has for each further metric of the recipe the same by name.
+    """
 
     checks: tuple[Check, ...]
     accuracy: Mapping[str, float]
     accuracy_ci95: tuple[float, float]
+    also: Mapping[str, Mapping[str, float]]
     samples: int
 
 
@@ -31,15 +36,18 @@ def judge(plan: BuildPlan, exported: ExportedModel, evaluated: Evaluated, labels
     judged = judged_output(plan, exported)
     models = {"float": evaluated.original, "compressed": evaluated.compressed, "artifact": evaluated.artifact}
     outputs = {name: model.arrays() for name, model in models.items() if model is not None}
-    correct = {name: hits(values[judged], labels, plan.recipe.metric.name) for name, values in outputs.items()}
+    scores = {name: values[judged] for name, values in outputs.items()}
+    metric = plan.recipe.metric
+    also = {name: metric_values(values, labels, metric.also) for name, values in scores.items()}
     return Judgement(
         checks=(
             *(_fidelity(plan, exported, evaluated, outputs) if evaluated.compressed is not None else ()),
-            *_accuracy(plan, correct),
+            *_accuracy(plan, scores, labels),
             *_budget(plan, exported),
         ),
-        accuracy={name: float(values.mean()) for name, values in correct.items()},
-        accuracy_ci95=stats.binomial_ci(int(correct["artifact"].sum()), len(labels)),
+        accuracy={name: metric_value(values, labels, metric.name) for name, values in scores.items()},
+        accuracy_ci95=metric_ci(scores["artifact"], labels, metric.name),
+        also={name: {model: values[name] for model, values in also.items()} for name in metric.also},
         samples=len(labels),
     )
 
@@ -49,25 +57,11 @@ def judged_output(plan: BuildPlan, exported: ExportedModel) -> str:
     return plan.recipe.metric.output or exported.artifact.outputs[0].name
 
 
-def hits(outputs: Array, labels: NDArray[np.int64], metric: str) -> NDArray[np.bool_]:
-    """Which samples a model gets right: its largest ('top1') output or one of its five largest ('top5') is the label."""
-    scores = flat(outputs)
-    if metric == "top1":
-        return np.asarray(scores.argmax(1) == labels)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    return np.asarray((best == labels[:, None]).any(1))
-
-
 def steps_apart(a: Array, b: Array, step: float | None) -> Array:
     """|a − b| of shape (N, values) in steps of the output's grid; without one, of a grid of 256 codes over the values of a."""
     size = step or float(float_step(a)) or float(float_step(b)) or 1.0
     difference: Array = np.abs(flat(a).astype(np.float64) - flat(b))
     return difference / size
-
-
-def flat(array: Array) -> Array:
-    """One row for each sample."""
-    return array.reshape(len(array), -1)
 
 
 def _fidelity(
@@ -119,15 +113,15 @@ def _unexpected_operators(exported: ExportedModel) -> int:
     return len(extra)
 
 
-def _accuracy(plan: BuildPlan, correct: Mapping[str, NDArray[np.bool_]]) -> list[Check]:
-    limit = plan.recipe.budget.drop_points
-    if limit is None or "float" not in correct:
+def _accuracy(plan: BuildPlan, scores: Mapping[str, Array], labels: NDArray[np.int64]) -> list[Check]:
+    limit, metric = plan.recipe.budget.drop_points, plan.recipe.metric.name
+    if limit is None or "float" not in scores:
         return []
-    drop_points, interval = stats.paired_drop(correct["float"], correct["artifact"])
+    drop_points, interval = metric_drop(scores["float"], scores["artifact"], labels, metric)
     return [
         Check(
-            kind="accuracy", name="drop_points", value=drop_points, limit=limit, direction="max", samples=len(correct["float"]),
-            ci95=interval, method=f"{plan.recipe.metric.name} of the original minus that of the artifact, in points; paired interval",
+            kind="accuracy", name="drop_points", value=drop_points, limit=limit, direction="max", samples=len(labels),
+            ci95=interval, method=f"{metric} of the original minus that of the artifact, in points; {interval_words(metric)}",
         )
     ]  # fmt: skip
 

@@ -19,9 +19,11 @@ from edgepack import stats
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Check, Progress
 from edgepack.plan import BuildPlan
+from edgepack.recipe.judging import MetricSection
 from edgepack.stages.evaluate import Evaluated, Outputs
 from edgepack.stages.export import ExportedModel
-from edgepack.stages.judge import flat, hits, judged_output, steps_apart
+from edgepack.stages.judge import judged_output, steps_apart
+from edgepack.stages.quality import flat, metric_ci, metric_value, metric_values
 from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
 
@@ -31,7 +33,7 @@ class Row:
     """One model in the table.
 
     `agreement`, `mean_steps` and `max_steps` compare it with the compressed network that it comes from (None for the original and the
-    compressed network itself); `device` and `types` say what really ran; `judged` is False for a witness.
+    compressed network itself); `device` and `types` say what really ran; `judged` is False for a witness; `also` has the recipe's further metrics.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Row:
     types: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     judged: bool = True
+    also: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,6 @@ class _Entry:
     outputs: Array
     compressed_key: str | None
     step: float | None
-    correct: NDArray[np.bool_]
 
 
 def parity(
@@ -125,7 +127,7 @@ def _table(
     first = plans[0]
     labels = open_role(first, first.evaluation, labelled=True).labels
     assert labels is not None
-    metric, output = first.recipe.metric.name, judged_output(first, exported[0])
+    metric, output = first.recipe.metric, judged_output(first, exported[0])
     original = evaluated[0].original
     rows = [] if original is None else [_torch_row(original, "float", "", output, labels, metric)]
     seen: set[str] = set()
@@ -140,7 +142,7 @@ def _table(
     digests = {item.facts["inputs_sha256"] for one in evaluated for item in one.all}
     assert len(digests) == 1, "models were evaluated on different bytes"
     return {
-        "metric": metric,
+        "metric": metric.name,
         "output": output,
         "samples": len(labels),
         "inputs_sha256": digests.pop(),
@@ -161,28 +163,30 @@ def _torch_row(
     target: str,
     output: str,
     labels: NDArray[np.int64],
-    metric: str,
+    metric: MetricSection,
 ) -> Row:
     import torch
 
-    correct = hits(outputs.arrays()[output], labels, metric)
+    values = outputs.arrays()[output]
     return Row(
         name="float" if kind == "float" else f"compressed ({target})",
         kind=kind,
         target=target,
         runtime="torch",
         version=torch.__version__.partition("+")[0],
-        metric=float(correct.mean()),
-        metric_ci95=stats.binomial_ci(int(correct.sum()), len(labels)),
+        metric=metric_value(values, labels, metric.name),
+        metric_ci95=metric_ci(values, labels, metric.name),
+        also=metric_values(values, labels, metric.also),
     )
 
 
-def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.int64], metric: str) -> list[_Entry]:
+def _entries(
+    plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.int64], metric: MetricSection
+) -> list[_Entry]:
     compressed = None if found.compressed is None else found.compressed.arrays()[output]
     entries = []
     for runtime, outputs in {plan.target.runtime: found.artifact, **found.witnesses}.items():
         values = outputs.arrays()[output]
-        correct = hits(values, labels, metric)
         comparison = {} if compressed is None else _against(compressed, values, found.step(output))
         execution = outputs.facts["execution"]
         row = Row(
@@ -191,8 +195,9 @@ def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.
             target=plan.target_name,
             runtime=runtime,
             version=outputs.facts["version"],
-            metric=float(correct.mean()),
-            metric_ci95=stats.binomial_ci(int(correct.sum()), len(labels)),
+            metric=metric_value(values, labels, metric.name),
+            metric_ci95=metric_ci(values, labels, metric.name),
+            also=metric_values(values, labels, metric.also),
             **comparison,
             device=execution["device"],
             types=execution["types"],
@@ -205,7 +210,6 @@ def _entries(plan: BuildPlan, found: Evaluated, output: str, labels: NDArray[np.
                 outputs=values,
                 compressed_key=None if found.compressed is None else found.compressed.key,
                 step=found.step(output),
-                correct=correct,
             )
         )
     return entries
@@ -230,7 +234,7 @@ def _pair(a: _Entry, b: _Entry) -> Pair:
         a=a.row.name,
         b=b.row.name,
         agreement=float((flat(a.outputs).argmax(1) == flat(b.outputs).argmax(1)).mean()),
-        metric_difference_points=round(100 * (float(a.correct.mean()) - float(b.correct.mean())), 6),
+        metric_difference_points=round(100 * (a.row.metric - b.row.metric), 6),
         mean_steps=float(steps.mean()),
         max_steps=round(float(steps.max()), 3),
         same_grid=a.compressed_key == b.compressed_key,

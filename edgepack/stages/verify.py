@@ -34,13 +34,14 @@ GOLDEN_BYTES_MAX = 512 << 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
     """What was found. `accuracy` has the metric of the original ('float'), the compressed network ('compressed') and the artifact
-    ('artifact'); `layers` compares tensors in execution order; golden inputs and outputs are arrays of the artifact's own types."""
+    ('artifact'), `also` the same for each further metric; `layers` compares tensors in execution order; golden inputs and outputs are arrays of the artifact's own types."""
 
     key: str
     folder: Path
     checks: tuple[Check, ...]
     accuracy: Mapping[str, float]
     accuracy_ci95: tuple[float, float]
+    also: Mapping[str, Mapping[str, float]]
     samples: int
     layers: tuple[LayerDifference, ...]
     notes: tuple[str, ...]
@@ -98,6 +99,7 @@ def verify(
                 "checks": [check.as_dict() for check in checks],
                 "accuracy": dict(found.accuracy),
                 "accuracy_ci95": list(found.accuracy_ci95),
+                "also": {name: dict(values) for name, values in found.also.items()},
                 "metric": recipe.metric.name,
                 "samples": found.samples,
                 "output_steps": [evaluated.step(item.name) for item in exported.artifact.outputs],
@@ -190,6 +192,7 @@ def _read(key: str, folder: Path) -> Verification:
         checks=tuple(Check.from_dict(item) for item in content["checks"]),
         accuracy=content["accuracy"],
         accuracy_ci95=tuple(content["accuracy_ci95"]),
+        also=content["also"],
         samples=content["samples"],
         layers=tuple(LayerDifference(**item) for item in content["layers"]),
         notes=tuple(content["notes"]),

@@ -6,6 +6,7 @@ that commands that need no statistics don't pay for it.
 
 from __future__ import annotations
 
+from edgepack.stats.classes import ClassScore, class_score, class_score_ci, class_score_drop
 from edgepack.stats.decisions import (
     ERROR,
     Looks,
@@ -42,6 +43,7 @@ __all__ = [
     "P90_SAMPLES_MIN",
     "P99_SAMPLES_MIN",
     "PAIRS_MIN",
+    "ClassScore",
     "Interval",
     "LatencySummary",
     "Looks",
@@ -50,6 +52,9 @@ __all__ = [
     "benjamini_hochberg",
     "binomial_ci",
     "bootstrap_drop",
+    "class_score",
+    "class_score_ci",
+    "class_score_drop",
     "mcnemar_p",
     "mean_ci",
     "median_interval",

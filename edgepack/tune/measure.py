@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgepack import stats
 from edgepack.bench import BenchModel, BenchProtocol, bench
 from edgepack.codec.wire_write import pack_wire
 from edgepack.core.errors import EnvironmentProblem, RecipeError, did_you_mean
@@ -23,8 +20,9 @@ from edgepack.stages.check import check
 from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, baseline, export
-from edgepack.stages.judge import hits, judged_output
+from edgepack.stages.judge import judged_output
 from edgepack.stages.load import Stored, load
+from edgepack.stages.quality import metric_value
 from edgepack.stages.samples import open_role, split
 from edgepack.store.cache import StageCache
 from edgepack.tune.budget import Budget
@@ -68,17 +66,16 @@ class Judge:
         labels = open_role(plan, plan.evaluation, labelled=True).labels
         assert labels is not None and evaluated.original is not None
         judged = judged_output(plan, exported)
-        right = [
-            hits(outputs.arrays()[judged], labels, plan.recipe.metric.name)
+        before, after = (
+            metric_value(outputs.arrays()[judged], labels, plan.recipe.metric.name)
             for outputs in (evaluated.original, evaluated.artifact)
-        ]
-        drop_points, _ = stats.paired_drop(*right)
+        )
         latency, memory = self._measured(plan, cache, exported, progress)
         return Numbers(
             wire_bytes=wire_bytes(plan, cache, exported, progress),
             file_bytes=exported.artifact.size_bytes,
-            accuracy=float(np.mean(right[1])),
-            drop_points=drop_points,
+            accuracy=after,
+            drop_points=100 * (before - after),
             latency_p50_ms=latency,
             peak_memory_bytes=memory,
             samples=len(labels),

@@ -64,6 +64,18 @@ def test_the_bill_of_materials_is_valid_cyclonedx(validator: Any, manifest: Mani
     assert {ref for one in bom["dependencies"] for ref in one.get("dependsOn", [])} <= set(refs)
 
 
+def test_further_metrics_are_in_the_bill_of_materials_and_on_the_card() -> None:
+    metric = {**METRIC, "name": "f1", "also": [{"name": "recall", "value": 0.8, "float_value": 0.85}]}
+    manifest = Manifest.model_validate(content(variants=[variant(metric=metric)]))
+
+    card = json.loads(bill_of_materials(manifest))["components"][0]["modelCard"]
+
+    assert card["modelParameters"]["task"] == "classification"
+    told = {one["type"]: one["value"] for one in card["quantitativeAnalysis"]["performanceMetrics"]}
+    assert (told["recall"], told["recall of the original float model"]) == ("0.8", "0.85")
+    assert "- recall: 80.00% on 1000 samples; the original float model has 85.00%" in model_card(manifest)
+
+
 def test_the_bill_of_materials_names_model_data_quality_and_tools() -> None:
     bom = json.loads(bill_of_materials(described()))
 

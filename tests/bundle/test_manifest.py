@@ -43,6 +43,9 @@ METRICS = st.fixed_dictionaries(
         "float_value": FINITE,
         "samples": st.integers(0, 10**9),
         "ci95": st.none() | NUMBERS,
+        "also": st.lists(
+            st.fixed_dictionaries({"name": TEXT, "value": FINITE, "float_value": st.none() | FINITE}), max_size=2
+        ),
     }
 )
 
@@ -87,6 +90,15 @@ def test_a_manifest_is_read_back_as_it_was_written(described: dict[str, Any]) ->
 def test_anything_else_is_a_bundle_error(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json"):
         parse_manifest(data)
+
+
+def test_a_manifest_without_further_metrics_is_what_it_was_before_there_were_any() -> None:
+    metric = {"name": "top1", "value": 0.9, "float_value": None, "samples": 10, "ci95": None}
+    further = [{"name": "f1", "value": 0.8, "float_value": None}]
+
+    for described in (metric, {**metric, "also": further}):
+        written = json.loads(Manifest.model_validate(content(metric=described)).to_bytes())
+        assert written["variants"][0]["metric"] == described
 
 
 def changed(**changes: Any) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgepack.stages.judge import hits, steps_apart
+from edgepack.stages.judge import steps_apart
+from edgepack.stages.quality import hits
 
 
 def test_steps_are_counted_in_the_outputs_own_grid() -> None:
