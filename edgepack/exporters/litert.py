@@ -60,6 +60,7 @@ class LiteRTExporter(Section):
         """Write the files; see the module's description for how."""
         from edgepack.exporters.litert_convert import convert, lay_out
         from edgepack.exporters.litert_grid import impose
+        from edgepack.exporters.litert_lean import lean
         from edgepack.exporters.litert_pairing import pair
         from edgepack.network.fold import program_of
         from edgepack.network.model import as_tensors
@@ -80,15 +81,18 @@ class LiteRTExporter(Section):
         with chatter_to(log):
             pairing = pair(float_path, program, self._border_values(model, probe), as_tensors(model, probe))
             laid_out = lay_out(float_path, pairing, self.options)
-            content, notes = impose(laid_out, pairing, program, float_content=float_path.read_bytes())
+            content, notes, parameters = impose(laid_out, pairing, program, float_content=float_path.read_bytes())
         self._check_versions(content)
+        content, renamed = lean(content, parameters)
         write_atomic(path, content)
         progress.done(f"{len(pairing.params)} tensors, {len(program.layers)} layers")
         return Exported(
             path=path,
             float_path=float_path,
             format="tflite",
-            tensors={name: (op, pairing.params[name]) for name, op in pairing.paired.items()},
+            tensors={
+                renamed[name]: (op, pairing.params[name]) for name, op in pairing.paired.items() if name in renamed
+            },
             grid=program.grid,
             codes=program.codes,
             notes=(*pairing.notes, *notes),

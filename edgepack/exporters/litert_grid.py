@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class _File:
 
     model: Any
     graph: Graph
+    parameters: dict[str, str] = field(default_factory=dict)  # the network's names of weights, by the tensors'
 
     def tensor(self, index: int) -> Any:
         return self.model.subgraphs[0].tensors[index]
@@ -49,8 +50,10 @@ class _File:
         return float(self.tensor(index).quantization.scale[0])
 
 
-def impose(content: bytes, pairing: Pairing, program: Program, *, float_content: bytes) -> tuple[bytes, list[str]]:
-    """The file with exact scales, zero points, codes and biases, and notes of what had to deviate.
+def impose(
+    content: bytes, pairing: Pairing, program: Program, *, float_content: bytes
+) -> tuple[bytes, list[str], dict[str, str]]:
+    """The file with exact scales, zero points, codes and biases, notes of what had to deviate, and weights' names in the network by tensor name.
 
     Raises UnsupportedError or StageError, naming the place, when a tensor of the file has no counterpart in the network.
     """
@@ -67,7 +70,7 @@ def impose(content: bytes, pairing: Pairing, program: Program, *, float_content:
         if operator.kind in _CHANNEL_AXIS:
             _impose_layer(file, operator, program, floats, done, notes)
     notes += quantize_tables(model, graph, pairing.params)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), notes
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), notes, file.parameters
 
 
 def _impose_activations(file: _File, pairing: Pairing) -> None:
@@ -130,6 +133,7 @@ def _impose_layer(
     if weight not in done:
         file.set_values(weight, np.clip(np.rint(codes), -127, 127).astype(np.int8))
         file.set_params(weight, QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis))
+        file.parameters[file.graph.names[weight]] = layer.name
         done.add(weight)
     if bias_values is not None:
         bias_scale = np.float32(file.scale(source)) * scale.astype(np.float32)
