@@ -62,6 +62,7 @@ class LiteRTExporter(Section):
         from edgepack.exporters.litert_grid import impose
         from edgepack.exporters.litert_lean import lean
         from edgepack.exporters.litert_pairing import pair
+        from edgepack.exporters.litert_tables import quantizers_of_tables
         from edgepack.network.fold import program_of
         from edgepack.network.model import as_tensors
 
@@ -96,6 +97,7 @@ class LiteRTExporter(Section):
             grid=program.grid,
             codes=program.codes,
             notes=(*pairing.notes, *notes),
+            added=quantizers_of_tables(content),
         )
 
     def adopt(self, path: Path) -> Exported:

@@ -1,7 +1,7 @@
 """Embedding tables of a .tflite in int8: a row that is looked up is copied, so table and outcome have one grid, that of the outcome.
 
 ai-edge-quantizer leaves the lookup in float, with a QUANTIZE behind it; rounding the table itself gives the same codes, in a quarter of the bytes
-and without an operator that the float graph has not.
+and without an operator that the float graph has not. A table of four bits keeps the QUANTIZE: the kernel that reads one (LiteRT 2.3) gives real values.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgepack.core.types import Array, QuantParams
-from edgepack.exporters.litert_graph import Graph, Operator
+from edgepack.exporters.litert_graph import Graph, Operator, read_graph
 
 LOOKUP = "EMBEDDING_LOOKUP"
-_INT8 = 9
+_INT8, _INT4 = 9, 17
+_INT4_VERSION = 4  # an older runtime would open the file, and fail when it runs
 
 
 def quantizers_of(lookup: Operator, graph: Graph) -> list[Operator]:
@@ -43,7 +44,13 @@ def quantize_tables(model: Any, graph: Graph, params_of: dict[str, QuantParams])
             notes.append(f"{graph.names[outcome]}: this embedding table stays in float")
             continue
         (params,) = grids[table]
-        _round(model, table, graph.constants[table], params)
+        codes = _codes(graph.constants[table], params)
+        if params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7:
+            _store(model, table, _packed(codes), params, kind=_INT4)
+            operator = subgraph.operators[graph.operators.index(lookup)]
+            model.operatorCodes[operator.opcodeIndex].version = _INT4_VERSION
+            continue
+        _store(model, table, codes, params, kind=_INT8)
         _set_grid(subgraph.tensors[outcome], params)
         for quantizer in quantizers:
             removed.append(graph.operators.index(quantizer))
@@ -53,17 +60,34 @@ def quantize_tables(model: Any, graph: Graph, params_of: dict[str, QuantParams])
     return notes
 
 
-def _round(model: Any, index: int, values: Array, params: QuantParams) -> None:
+def quantizers_of_tables(content: bytes) -> tuple[str, ...]:
+    """The QUANTIZE operators behind lookups in tables of four bits, which no float file has."""
+    model, graph = read_graph(content)
+    kinds = [model.subgraphs[0].tensors[one.inputs[1]].type for one in graph.operators if one.kind == LOOKUP]
+    return ("QUANTIZE",) * kinds.count(_INT4)
+
+
+def _codes(values: Array, params: QuantParams) -> Array:
+    codes: Array = np.clip(np.rint(values / params.scale[0]) + params.zero_point[0], -128, 127).astype(np.int8)
+    return codes
+
+
+def _packed(codes: Array) -> Array:
+    """Two codes in a byte, the first in the lower half."""
+    halves = np.append(codes.reshape(-1), np.zeros(codes.size % 2, np.int8)).astype(np.uint8) & 15
+    return halves[::2] | halves[1::2] << 4
+
+
+def _store(model: Any, index: int, codes: Array, params: QuantParams, *, kind: int) -> None:
     tensor = model.subgraphs[0].tensors[index]
-    codes = np.clip(np.rint(values / params.scale[0]) + params.zero_point[0], -128, 127).astype(np.int8)
     model.buffers[tensor.buffer].data = np.frombuffer(codes.tobytes(), np.uint8)
-    _set_grid(tensor, params)
+    _set_grid(tensor, params, kind=kind)
 
 
-def _set_grid(tensor: Any, params: QuantParams) -> None:
+def _set_grid(tensor: Any, params: QuantParams, *, kind: int = _INT8) -> None:
     from ai_edge_litert import schema_py_generated as schema  # the converter's own classes of the file format
 
-    tensor.type = _INT8
+    tensor.type = kind
     tensor.quantization = schema.QuantizationParametersT()
     tensor.quantization.scale = np.array(params.scale, np.float32)
     tensor.quantization.zeroPoint = np.array(params.zero_point, np.int64)

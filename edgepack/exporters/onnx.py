@@ -124,10 +124,12 @@ class OnnxExporter(Section):
         from edgepack.exporters.onnx_border import codes_at_border
         from edgepack.exporters.onnx_layers import write_layers
         from edgepack.exporters.onnx_layout import place_pairs
+        from edgepack.exporters.onnx_tables import write_tables
 
         pairs = place_pairs(graph, operations, program.activations, dtype=self.activation_dtype, on_codes=self.on_codes)
         scales = {tensor: pair.params.scale[0] for tensor, pair in pairs.items()}
         notes = write_layers(graph, program.layers, scales, quantize_bias=self.quantize_bias)
+        write_tables(graph)
         if self.options.io_dtype == "int8":
             codes_at_border(graph, self.activation_dtype)
         tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}

@@ -192,7 +192,11 @@ def _scales(layer: Layer, shape: tuple[int, ...]) -> Array:
 
 
 def _impose_tables(network: Any, tensors: Tensors) -> None:
-    """Embedding tables become int8 on the grid of what is looked up: a row is only copied, so rounding the table gives the same codes."""
+    """Embedding tables become int8 on the grid of what is looked up: a row is only copied, so rounding the table gives the same codes.
+
+    A table whose codes fit four bits becomes i4: the CPU plugin (2026.4) looks rows up in such a one as it is.
+    """
+    from openvino import Type
     from openvino import opset13 as ops
 
     for node in network.get_ordered_ops():
@@ -203,7 +207,9 @@ def _impose_tables(network: Any, tensors: Tensors) -> None:
         params = _grid_below(lookups, tensors)
         if users == {"Gather"} and params is not None:
             codes = np.rint(node.data / np.float64(params.scale[0])) + params.zero_point[0]
-            table = ops.constant(np.clip(codes, -128, 127).astype(np.int8))
+            codes = np.clip(codes, -128, 127).astype(np.int8)
+            narrow = params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7
+            table = ops.constant(codes, dtype=Type.i4) if narrow else ops.constant(codes)
             real = _real(table, params)
             for target in lookups:
                 target.replace_source_output(real.output(0))

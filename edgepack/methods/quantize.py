@@ -43,6 +43,10 @@ class Quantize(Section):
         default=False,
         description="Whether PTQ first moves scale between neighbouring layers so that their channels use the grid alike.",
     )
+    tables_bits: Literal[8, 4] = Field(
+        default=8,
+        description="Bits of embedding tables: with 4, rows are rounded to 16 steps of one grid for the whole table, which QAT trains.",
+    )
     train: Training | None = Field(default=None, description="Fine-tuning of `qat`. Default: 5 epochs.")
 
     @model_validator(mode="after")
@@ -61,7 +65,7 @@ class Quantize(Section):
         from dataclasses import replace
 
         from edgepack.network.bias import round_biases
-        from edgepack.network.grid import complete_grid, trace
+        from edgepack.network.grid import complete_grid, narrow_tables, trace
         from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels, keep_shared
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
@@ -69,6 +73,10 @@ class Quantize(Section):
         if context.base is not None and self.channel_alignment:
             raise RecipeError(
                 "compress.quantize.channel_alignment: moves scale between layers, and 'update_of' keeps the base's scales; leave one of them out"
+            )
+        if context.base is not None and self.tables_bits == 4:
+            raise RecipeError(
+                "compress.quantize.tables_bits: tables of 4 bits can't keep the grid of 'update_of' yet; leave one of them out"
             )
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
@@ -79,6 +87,8 @@ class Quantize(Section):
             frozen = complete_grid(network, ops, context.constraints, batches) | keep_levels(network, ops, model.levels)
         keep_biases(network, biases)
         keep_shared(network, model.shared)
+        if self.tables_bits == 4:
+            narrow_tables(network, ops, context.constraints)
         model = replace(model, network=network, frozen=frozen)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)

@@ -149,6 +149,8 @@ def _record(
     for operator in plan.runtime.open(done.float_path).operators():
         if operator.name in extra:
             extra.remove(operator.name)
+    for name in done.added:
+        extra.remove(name)
     write_json(
         folder / _FACTS,
         {

@@ -11,6 +11,7 @@ from edgepack.network.grid.complete import complete_grid, keep_zero_exact
 from edgepack.network.grid.learned import activation_points, baked_state, made_up_grid, output_grids, read_grid
 from edgepack.network.grid.operations import Op, trace
 from edgepack.network.grid.rules import Constraints, grid_points
+from edgepack.network.grid.tables import narrow_tables
 
 __all__ = [
     "Constraints",
@@ -22,6 +23,7 @@ __all__ = [
     "grid_points",
     "keep_zero_exact",
     "made_up_grid",
+    "narrow_tables",
     "output_grids",
     "read_grid",
     "trace",

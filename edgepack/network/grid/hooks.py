@@ -134,7 +134,7 @@ def _specification(scheme: Any, bits: int, shape: tuple[int, ...], *, narrow: bo
 def params_of(quantizer: Any, *, axis: int | None = None) -> QuantParams:
     """NNCF counts codes from its own lowest level; int8 counts from -128 (asymmetric) or around 0 (symmetric)."""
     lowest, _, scale, zero_point = quantizer.get_parameters_for_torch_fq()
-    symmetric = axis is not None
+    symmetric = axis is not None or quantizer.num_bits < 8  # tables of four bits are symmetric, too
     return QuantParams(
         scale=tuple(float(value) for value in scale.flatten()),
         zero_point=tuple(0 if symmetric else int(value) - lowest + INT8_LOWEST for value in zero_point.flatten()),

@@ -9,6 +9,7 @@ from edgepack.core.types import Grid, QuantParams
 from edgepack.network.grid.hooks import Hooks, params_of
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, Op
 from edgepack.network.grid.rules import MOVES_VALUES_ONLY, Constraints, grid_points
+from edgepack.network.grid.tables import table_quantizers
 
 
 def read_grid(network: nn.Module, ops: dict[str, Op]) -> Grid:
@@ -68,6 +69,8 @@ def baked_state(network: nn.Module, ops: dict[str, Op]) -> dict[str, torch.Tenso
                 axis = OUTPUT_CHANNEL_AXIS.get(op.kind, 0)
                 scale = _broadcast(torch.tensor(params_of(quantizer, axis=axis).scale), state[op.weight].dim(), axis)
                 state[op.weight] = torch.round(quantizer(state[op.weight]) / scale) * scale
+        for table, quantizer in table_quantizers(network, ops).items():
+            state[table] = quantizer(state[table])
     return state
 
 

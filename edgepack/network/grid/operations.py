@@ -11,12 +11,16 @@ from torch import nn
 from edgepack.core.errors import UnsupportedError
 
 WEIGHTED = {"conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear"}
+LOOKUP = "embedding"
 OUTPUT_CHANNEL_AXIS = {"conv_transpose1d": 1, "conv_transpose2d": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operation of the traced graph. `name` is NNCF's, e.g. 'stem/0/conv2d/0'; `kind` is the function, e.g. 'conv2d'."""
+    """One operation of the traced graph. `name` is NNCF's, e.g. 'stem/0/conv2d/0'; `kind` is the function, e.g. 'conv2d'.
+
+    `weight` and `table` are parameters' names: what it multiplies with, and what it looks rows up in.
+    """
 
     name: str
     kind: str
@@ -24,6 +28,7 @@ class Op:
     consumers: tuple[str, ...]
     output_shape: tuple[int, ...]
     weight: str | None
+    table: str | None = None
 
 
 def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> dict[str, Op]:
@@ -64,17 +69,17 @@ def trace(network: nn.Module, example: tuple[torch.Tensor, ...]) -> dict[str, Op
             inputs=live,
             consumers=tuple(edge.to_node.node_name for edge in outgoing),
             output_shape=tuple(outgoing[0].tensor_shape) if outgoing else (),
-            weight=_weight_name(graph, node),
+            weight=_constant(graph, node) if node.node_type in WEIGHTED else None,
+            table=_constant(graph, node) if node.node_type == LOOKUP else None,
         )
     return ops
 
 
-def _weight_name(graph: Any, node: Any) -> str | None:
+def _constant(graph: Any, node: Any) -> str | None:
+    """The parameter that an operation reads as its second input."""
     import nncf
     from nncf.torch.model_graph_manager import get_const_node
 
-    if node.node_type not in WEIGHTED:
-        return None
     try:
         const = get_const_node(node, 1, graph)
     except nncf.InternalError:  # no constant at all: forward computes the weight
