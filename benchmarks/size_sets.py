@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.places import EXAMPLES
 from edgepack.codec import Segment
+from edgepack.network.patterns import NofM, masks_at, parse_pattern, why_not
 
 Array = NDArray[Any]
 
@@ -34,6 +35,10 @@ def weight_sets() -> Iterator[WeightSet]:
     yield WeightSet(name="same, int4 in groups of 32", tensors=_int4(lite0), goals=(3.55, 3.52))
     yield WeightSet(name="same, 50 % sparse int8", tensors=_int8(lite0, sparsity=0.5), goals=(4.60, 4.55))
     yield WeightSet(name="same, 80 % sparse int8", tensors=_int8(lite0, sparsity=0.8), goals=(2.33, 2.28))
+    for pattern in ("2:4", "4x1", "1x4"):
+        yield WeightSet(
+            name=f"same, 50 % sparse int8 as {pattern}", tensors=_int8(lite0, sparsity=0.5, pattern=pattern)
+        )
     if folder := os.environ.get("EDGEPACK_TEST_DATA"):
         yield WeightSet(name="ResNet-20 int8", tensors=_int8(_state(Path(folder) / "resnet20_cifar10.pth")))
     else:
@@ -75,18 +80,34 @@ def _stored(codes: Array, weight: Array) -> tuple[Array, int]:
     return np.ascontiguousarray(codes.transpose(0, 2, 3, 1)), 0
 
 
-def _int8(weights: list[Array], *, sparsity: float = 0.0) -> tuple[tuple[bytes, Segment], ...]:
-    """Symmetric, narrow, a scale per output channel; the smallest weights of each layer but the depthwise ones are 0."""
+def _int8(weights: list[Array], *, sparsity: float = 0.0, pattern: str = "") -> tuple[tuple[bytes, Segment], ...]:
+    """Symmetric, narrow, a scale per output channel; the smallest weights of each layer but the depthwise ones are 0, or those of a pattern."""
     found = []
     for weight in weights:
         peaks = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
         steps = np.where(peaks > 0, peaks / 127, 1).reshape(-1, *[1] * (weight.ndim - 1))
         kept = weight
         if sparsity and not _is_depthwise(weight):
-            kept = np.where(np.abs(weight) < np.quantile(np.abs(weight), sparsity), 0, weight)
+            smallest = np.abs(weight) < np.quantile(np.abs(weight), sparsity)
+            kept = np.where(_gone(weight, pattern, sparsity) if pattern else smallest, 0, weight)
         codes, axis = _stored(np.rint(kept / steps).clip(-127, 127).astype(np.int8), weight)
         found.append((codes.tobytes(), _segment(codes, "i8", codes.size, axis)))
     return tuple(found)
+
+
+def _gone(weight: Array, text: str, sparsity: float) -> NDArray[np.bool_]:
+    """What `prune_magnitude` would make zero in the end; nothing where the layer doesn't fit the pattern."""
+    import torch
+
+    pattern = parse_pattern(text)
+    assert pattern is not None
+    kind = "linear" if weight.ndim == 2 else "conv2d"
+    if why_not(pattern, weight.shape, kind):
+        return np.zeros(weight.shape, np.bool_)
+    share = 1.0 if isinstance(pattern, NofM) else sparsity
+    (mask,) = masks_at({"": torch.from_numpy(weight)}, {"": kind}, pattern, share, across=False).values()
+    gone: NDArray[np.bool_] = ~mask.numpy()
+    return gone
 
 
 def _int4(weights: list[Array]) -> tuple[tuple[bytes, Segment], ...]:

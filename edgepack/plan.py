@@ -28,7 +28,7 @@ from edgepack.exporters import EXPORTERS, FORMAT_OF_EXPORTER
 from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.grouping import group_targets
 from edgepack.methods import METHODS
-from edgepack.methods.protocol import Method
+from edgepack.methods.protocol import Method, Phase
 from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
 from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import open_source
@@ -288,8 +288,17 @@ def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
             raise RecipeError(
                 f"{place}: {step.method} comes after {before}, and would undo a part of it; put {step.method} before {before}"
             )
+        if method.phase is Phase.ORDER:
+            _refuse_moving(place, step.method, steps)
         steps.append((step.method, method))
     return tuple(steps)
+
+
+def _refuse_moving(place: str, name: str, earlier: list[tuple[str, Method]]) -> None:
+    """Raises RecipeError where a step moves channels whose order an earlier one has made matter."""
+    for other, method in earlier:
+        if because := getattr(method, "order_matters", ""):
+            raise RecipeError(f"{place}: {name} can't come after {other}: {because}; leave one of them out")
 
 
 def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:

@@ -48,7 +48,8 @@ class Phase(IntEnum):
 class Method(Protocol):
     """One compression step: a model in, a smaller one out. A pydantic model whose fields are its options.
 
-    Modules of methods import torch and NNCF inside their functions only: a plan reads the options without them.
+    Modules of methods import torch and NNCF inside their functions only: a plan reads the options without them. A method may also have `order_matters`,
+    the reason why no later step may move channels ('' where one may), and `needs_latency`, whether it asks `Context.latency`.
     """
 
     model_fields: ClassVar[dict[str, Any]]

@@ -319,7 +319,7 @@ def test_schema_knows_each_methods_options(call: Call) -> None:
         step = definitions[f"CompressStep_{name}"]
         assert step["properties"]["method"]["const"] == name
         assert "method" in step["required"]
-    assert "sparsity" in definitions["CompressStep_prune_magnitude"]["required"]
+    assert "sparsity" in definitions["CompressStep_prune_channels"]["required"]
 
 
 def test_an_unknown_schema_is_a_usage_error(call: Call) -> None:

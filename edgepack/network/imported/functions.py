@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -130,8 +131,16 @@ def _softmax(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ca
 
 
 def _reshape(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """The one size that isn't known beforehand, the batch, is written as -1."""
+    """The one size that isn't known beforehand, the batch, is written as -1. What flattens all the rest says so: then channels may go."""
     sizes = list(args[1])
+    rest = shape_of(node.args[0])[1:]
+    if (
+        len(sizes) == 2
+        and len(rest) > 1
+        and all(isinstance(size, int) for size in rest)
+        and sizes[1] == math.prod(rest)
+    ):
+        return "call_function", torch.flatten, (args[0], 1), {}
     unknown = [index for index, size in enumerate(sizes) if not isinstance(size, int)]
     if len(unknown) == 1 and -1 not in sizes:
         sizes[unknown[0]] = -1

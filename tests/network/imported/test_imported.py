@@ -311,3 +311,25 @@ def test_a_program_for_a_fixed_number_of_samples_is_refused() -> None:
 
     with pytest.raises(SourceError, match=r"model\.pt2: made for exactly 5 samples"):
         with_any_batch(program, [(4,)], where="model.pt2")
+
+
+def test_pooled_channels_are_flattened_whatever_their_number() -> None:
+    """A reshape to a fixed size would keep channels from ever going away."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.classes = nn.Conv2d(3, 8, 1), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.classes(functional.avg_pool2d(self.conv(x), 4).reshape(-1, 8))  # type: ignore[no-any-return]
+
+    x = torch.randn(2, 3, 4, 4)
+    network = Pooled().eval()
+    made: Any = module_of(program_of(network, (x,), any_batch=True))
+    assert torch.allclose(made(x), network(x), atol=EXACT)
+
+    made.conv = nn.Conv2d(3, 5, 1)
+    made.dense = made.classes = nn.Linear(5, 4)
+
+    assert made(x).shape == (2, 4)
