@@ -42,9 +42,13 @@ if TYPE_CHECKING:
 )
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Combinations to try.  [default: 40]")
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES", help="End the search then."
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="How long it may take, the final build included.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Processes.")
+@click.option("--track", multiple=True, metavar="TOOL", help="Write trials to tensorboard or mlflow, too; repeatable.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the search.  [default: the recipe's]")
 @work_dir_option(".edgepack beside the recipe")
 @click.option("--dist-dir", type=FOLDER, show_default="dist beside the recipe", help="Folder for finished bundles.")
@@ -64,6 +68,7 @@ def tune(
     trials: int | None,
     time_limit: float | None,
     workers: int,
+    track: tuple[str, ...],
     seed: int | None,
     work_dir: Path | None,
     dist_dir: Path | None,
@@ -82,6 +87,7 @@ def tune(
       edgepack tune --max-size "60 kB" --max-drop-points 1.0
       edgepack tune --max-drop-points 0.5 --trials 80 --workers 4
       edgepack tune --max-latency-p50-ms 4 --device ssh://pi@pi4 --time-limit 60
+      edgepack tune --max-size "60 kB" --track tensorboard --track mlflow
     """
     invocation.keeps_stages = True
     supervise(invocation)
@@ -99,6 +105,7 @@ def tune(
         "max_drop_points": max_drop_points,
         "max_latency_p50_ms": max_latency_p50_ms,
         "max_memory": max_memory,
+        "track": track or None,
     }
     read = _limited(recipe, limits)
     started = time.monotonic()

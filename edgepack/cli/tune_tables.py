@@ -17,6 +17,7 @@ from edgepack.cli.tables import plain_table
 from edgepack.cli.terminal import console_on, draw, progress_stream, shown
 from edgepack.cli.words import digits, duration, size
 from edgepack.core.types import Progress, Silent
+from edgepack.tune.alone import compared
 from edgepack.tune.budget import limits_of
 from edgepack.tune.plot import text_plot
 
@@ -124,12 +125,36 @@ def trials_table(rows: Sequence[Row], *, title: str) -> Table:
     return plain_table(title, {**columns, "in budget": "left"}, cells)
 
 
-def show(found: Found, pages: tuple[Path, Path], seconds: float, *, quiet: bool) -> None:
+def compared_table(found: Found) -> Table:
+    """The best of each method alone beside the best combination, at the budget's size."""
+    columns = {
+        "": "left",
+        "steps": "left",
+        "trained": "right",
+        "packed": "right",
+        "points lost": "right",
+        "fits": "left",
+    }
+    cells = [
+        [
+            best.of,
+            escape(best.row.words),
+            f"{best.row.share:.0%}",
+            size(best.row.numbers.wire_bytes),
+            f"{best.row.numbers.drop_points:+.2f}",
+            "[green]✓[/]" if best.fits else "nearest",
+        ]
+        for best in compared(found.rows, found.budget)
+    ]
+    return plain_table("One method alone against the best combination", columns, cells)
+
+
+def show(found: Found, pages: tuple[Path, ...], seconds: float, *, quiet: bool) -> None:
     """Print the front, the picture, and what was chosen; when `quiet`, the bundle's path only."""
     chosen = found.chosen
     if not quiet:
         front = [row for row in found.rows if row.on_front]
-        draw(trials_table(front, title="Pareto front"), escape(text_plot(found)))
+        draw(trials_table(front, title="Pareto front"), escape(text_plot(found)), compared_table(found))
         limits = ", ".join(f"{name} {limit:,.12g}" for name, limit in limits_of(found.budget))
         notes = [
             f"Budget: {limits}.",
@@ -146,7 +171,7 @@ def show(found: Found, pages: tuple[Path, Path], seconds: float, *, quiet: bool)
         draw(*([] if quiet else [shown(chosen.recipe_file)]), shown(chosen.bundle))
 
 
-def content(found: Found, pages: tuple[Path, Path], seconds: float) -> dict[str, Any]:
+def content(found: Found, pages: tuple[Path, ...], seconds: float) -> dict[str, Any]:
     """The same for a program."""
     chosen = found.chosen
     nearest, numbers = found.nearest
@@ -163,11 +188,15 @@ def content(found: Found, pages: tuple[Path, Path], seconds: float) -> dict[str,
             "bundle": str(chosen.bundle),
         },
         "nearest": {**_row(nearest), "judged": numbers.as_dict()},
+        "compared": [
+            {"of": best.of, "fits": best.fits, **_row(best.row)} for best in compared(found.rows, found.budget)
+        ],
         "trials": [_row(row) for row in found.rows],
         "failed": [{"steps": steps, "why": why} for steps, why in found.failed],
         "refused": [{**_row(row), "judged": judged.as_dict(), "why": why} for row, judged, why in found.refused],
         "html": str(pages[0]),
         "csv": str(pages[1]),
+        "svg": str(pages[2]),
         "seconds": seconds,
     }
 

@@ -39,6 +39,16 @@ class TuneSection(Section):
         default=(),
         description="Layers, by module name, that each pruning method may leave alone or not: the search tries both. Few are best, each doubles the space.",
     )
+    sensitive_max: int = Field(
+        default=3,
+        ge=0,
+        description="How many of the most sensitive layers each pruning method may leave alone: the search tries every number up to it. 0 leaves that out.",
+    )
+    steps_max: int = Field(
+        default=1000,
+        ge=1,
+        description="Longest training, in optimizer steps, of a method that the recipe doesn't say how to train.",
+    )
     selection: DataSection | str | None = Field(
         default=None,
         description="Labelled samples that trials are judged on, never those of `data.evaluation`. Default: a part of `data.train`, kept out of the trials' training.",
@@ -49,4 +59,8 @@ class TuneSection(Section):
     sampler: Literal["tpe", "nsga2"] = Field(
         default="tpe",
         description="How the next trial is chosen: `tpe`, by a model of the past ones (Bergstra et al. 2011), or `nsga2`, by evolution (Deb et al. 2002), which takes hundreds of trials.",
+    )
+    track: tuple[str, ...] = Field(
+        default=(),
+        description="Where trials are written, too: `tensorboard`, `mlflow`. Needs `pip install 'edgepack[tune-tracking]'`.",
     )

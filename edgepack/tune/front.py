@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgepack.recipe import CompressStep
 from edgepack.tune.budget import Budget
 from edgepack.tune.ladder import RUNGS
 from edgepack.tune.numbers import Numbers
@@ -12,6 +13,7 @@ from edgepack.tune.space import in_words
 from edgepack.tune.study import Trial
 
 LAST = len(RUNGS) - 1
+_LOSING_MAX = 3.0  # times the points that may be lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +54,20 @@ def rows_of(trials: Sequence[Trial], budget: Budget) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.trial.rung, budget.rank(row.numbers), row.trial.number)))
 
 
-def candidates(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Those that were fully trained and keep the budget, best first; of equal combinations one."""
-    found = {row.trial.steps: row for row in reversed(rows) if row.trial.rung == LAST and row.keeps_budget}
-    return tuple(row for row in rows if found.get(row.trial.steps) is row)
+def candidates(rows: Sequence[Row], budget: Budget) -> tuple[Row, ...]:
+    """What the final judgement is worth, best first; of equal combinations one. Those that keep the budget; then those that lose too many points and keep the
+    rest: the samples that trials are judged on may be ones that the original knows too well, and a short training says little of a full one."""
+    worth = [row for row in rows if row.keeps_budget or _loses_only(row, budget)]
+    worth.sort(key=lambda row: (-row.trial.rung, not row.keeps_budget))  # each group stays in the order of its rank
+    first: dict[tuple[CompressStep, ...], Row] = {}
+    for row in worth:
+        first.setdefault(row.trial.steps, row)
+    return tuple(first.values())
+
+
+def _loses_only(row: Row, budget: Budget) -> bool:
+    names = [over.name for over in budget.shortfalls(row.numbers)]
+    return names == ["drop_points"] and row.numbers.drop_points <= _LOSING_MAX * (budget.drop_points or 0.0)
 
 
 def _is_beaten(number: int, goods: dict[int, tuple[float, ...]]) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 from edgepack.network.training import Training
 from edgepack.recipe import CompressStep
 
-REDUCTION = 3
-RUNGS = (1 / REDUCTION**2, 1 / REDUCTION, 1.0)  # shares of the whole training
+REDUCTION = 4
+RUNGS = (1 / REDUCTION, 1.0)  # shares of the whole training
 Rank = tuple[float, ...]
 
 
@@ -26,19 +26,25 @@ def shortened(steps: Sequence[CompressStep], share: float, *, samples: int) -> t
 
 
 def promoted(rank: Rank, others: Sequence[Rank]) -> bool:
-    """Whether a combination goes on to the next rung: it is among the best third of those that were on its own."""
+    """Whether a combination goes on to the next rung: it is among the best quarter of those that were on its own."""
     better = sum(other < rank for other in others)
     return better < math.ceil((len(others) + 1) / REDUCTION)
 
 
+def steps_of(training: Training, samples: int) -> int:
+    """How many optimizer steps a training on so many samples takes."""
+    trained_on = samples - int(samples * training.holdout)
+    return training.steps or max(1, math.ceil(trained_on / training.batch_size)) * (training.epochs or 1)
+
+
 def _shortened(step: CompressStep, share: float, samples: int) -> CompressStep:
+    """What happens every so many steps happens as often as in the whole training."""
     options = step.options()
     if "train" not in options:
         return step
-    training = Training.model_validate(options["train"])
-    trained_on = samples - int(samples * training.holdout)
-    whole = training.steps or max(1, math.ceil(trained_on / training.batch_size)) * (training.epochs or 1)
+    whole = steps_of(Training.model_validate(options["train"]), samples)
     train: dict[str, Any] = {key: value for key, value in options["train"].items() if key != "epochs"}
-    return CompressStep.model_validate(
-        {"method": step.method, **options, "train": {**train, "steps": max(1, round(whole * share))}}
-    )
+    short: dict[str, Any] = {"train": {**train, "steps": max(1, round(whole * share))}}
+    if "update_every" in options:
+        short["update_every"] = max(1, round(options["update_every"] * share))
+    return CompressStep.model_validate({"method": step.method, **options, **short})

@@ -16,11 +16,14 @@ from edgepack.pipeline import build_all
 from edgepack.plan import BuildPlan
 from edgepack.recipe import Recipe, find_recipe, load_recipe
 from edgepack.tune import ladder, study
-from edgepack.tune.budget import Budget, budget_of, with_limits
+from edgepack.tune.before import informed
+from edgepack.tune.budget import Budget, budget_of, limits_of, with_limits
 from edgepack.tune.front import Row, candidates, rows_of
 from edgepack.tune.measure import Judge
 from edgepack.tune.numbers import Numbers
-from edgepack.tune.space import SPACE, in_words, searched_methods, starts, suggest
+from edgepack.tune.space import SPACE, STARTS, Space, in_words, searched_methods
+from edgepack.tune.tracking import Search, load_trackers
+from edgepack.tune.tracking.feed import Feed
 from edgepack.tune.tuned import NAME, told_in_recipe, write_tuned
 from edgepack.tune.work import Work, open_shared, run, start_workers
 
@@ -77,15 +80,17 @@ def tune(
 ) -> Found:
     """Search for the combination of methods that keeps the budget of the recipe's `tune`, write its recipe and build it.
 
-    `trials` and `time_limit_s` end the search, whichever comes first; the final judgement and the build come after. A search that was interrupted goes
+    `trials` and `time_limit_s` end the search, whichever comes first; the final judgement and the build are part of that time. A search that was interrupted goes
     on where it was. `watch` is shown the trials whenever one has news. Raises RecipeError where there is no budget, and what a build raises.
     """
     progress = progress or Silent()
-    until = None if time_limit_s is None else time.time() + time_limit_s
+    began = time.time()
+    until = None if time_limit_s is None else began + time_limit_s
     read = load_recipe(recipe) if isinstance(recipe, Path) else recipe
     folder = (folder or (find_recipe(recipe).parent if isinstance(recipe, Path) else Path.cwd())).resolve()
     if workers < 1 or trials < 1:
         raise UsageError("tune: workers and trials are at least 1")
+    trackers = load_trackers(read.tune.track)
     judge = Judge(
         recipe=read,
         folder=folder,
@@ -97,31 +102,42 @@ def tune(
         threads=None,
         held_out=True,
     )
-    methods = searched_methods(read)
-    plan, original = _original(judge, methods, progress)
+    plan, original, space = _original(judge, progress)
     work = Work(
         judge=judge if workers == 1 else replace(judge, threads=max(1, plan.threads // workers)),
-        folder=plan.work_folder / "tune" / _key(judge, plan, methods)[:20],
-        methods=methods,
+        folder=plan.work_folder / "tune" / _key(judge, plan, space.methods)[:20],
+        space=space,
         sampler=read.tune.sampler,
         seed=read.seed if seed is None else seed,
         workers=workers,
         trials=trials,
         until=until,
+        began=began,
     )
     lock = plan.work_folder / "locks" / "tune.lock"
     with exclusive(lock, waiting=lambda pid: progress.note(f"process {pid} is tuning here; waiting for its end")):
-        _search(work, progress, watch)
-        return _conclude(work, original, plan.dist_folder / "tuned", progress)
+        tracked = Feed(trackers, _tracked(work, plan), progress)
+
+        def told(rows: tuple[Row, ...]) -> None:
+            watch(rows)
+            tracked.rows(rows)
+
+        try:
+            _search(work, progress, told)
+            return _conclude(work, original, plan.dist_folder / "tuned", progress)
+        finally:
+            tracked.close()
 
 
-def _original(judge: Judge, methods: Sequence[str], progress: Progress) -> tuple[BuildPlan, Numbers]:
-    """The original's numbers, and the plan of the first combination. Refuses here what no trial could do."""
+def _original(judge: Judge, progress: Progress) -> tuple[BuildPlan, Numbers, Space]:
+    """The original's numbers, the plan of the first combination, and what there is to combine. Refuses here what no trial could do."""
     if judge.recipe.data.train is None:
         raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
-    first = [suggest(_Fixed(values), judge.recipe, methods) for values in starts(methods, judge.recipe.tune.layers)]
+    space = Space(recipe=judge.recipe, methods=searched_methods(judge.recipe), samples=judge.training_samples())
+    first = [space.suggest(_Fixed(values)) for values in space.starts()]
     plan, *_ = [judge.plan(steps) for steps in first]
-    return plan, judge.original(first[0], progress)
+    original = judge.original(first[0], progress)
+    return plan, original, informed(space, judge, first[0], progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +153,13 @@ class _Fixed:
         return self.values[name]
 
 
+def _tracked(work: Work, plan: BuildPlan) -> Search:
+    """What trackers know of a search."""
+    limits = dict(limits_of(work.judge.budget))
+    name = f"edgepack tune {work.judge.recipe.bundle.name} {work.judge.target}"
+    return Search(name=name, key=work.folder.name, work_folder=plan.work_folder, folder=work.folder, budget=limits)
+
+
 def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
     """What trials of one study have in common."""
     recipe = judge.recipe
@@ -147,7 +170,8 @@ def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
         {name: recipe.model_dump(mode="json")[name] for name in parts},
         repr(judge.budget),
         [repr((name, SPACE[name])) for name in methods],
-        [repr(ladder.RUNGS), recipe.tune.sampler, recipe.tune.layers, judge.target, judge.device],
+        [repr(ladder.RUNGS), repr(STARTS), judge.target, judge.device],
+        recipe.tune.model_dump(mode="json", include={"sampler", "layers", "sensitive_max", "steps_max"}),
         [dict(plan.train.fingerprint), dict(plan.calibration.fingerprint), dict(plan.evaluation.fingerprint)],
         plan.constraints.model_dump(mode="json"),
     )
@@ -156,7 +180,7 @@ def _key(judge: Judge, plan: BuildPlan, methods: Sequence[str]) -> str:
 def _search(work: Work, progress: Progress, watch: Callable[[tuple[Row, ...]], None]) -> None:
     """Trials until there are enough or time is up. Raises StageError where none could be made."""
     shared = open_shared(work)
-    study.begin(shared, list(starts(work.methods, work.judge.recipe.tune.layers)))
+    study.begin(shared, list(work.space.starts()))
 
     def told() -> None:
         watch(rows_of(study.trials_of(shared), work.judge.budget))
@@ -196,7 +220,7 @@ def _conclude(work: Work, original: Numbers, dist: Path, progress: Progress) -> 
         raise StageError("tune: time was up before any trial was finished; run the same command again to go on")
     refused: list[tuple[Row, Numbers, str]] = []
     chosen = None
-    for row in candidates(rows)[:_JUDGED_MAX]:
+    for row in candidates(rows, work.judge.budget)[:_JUDGED_MAX]:
         found = _judged(work, row, original, dist, refused, progress)
         if found is not None:
             chosen = found

@@ -86,7 +86,8 @@ def begin(study: Study, starts: Sequence[Mapping[str, Any]]) -> None:
             study.enqueue_trial(dict(parameters))
     for trial in trials:
         if trial.state == TrialState.RUNNING:
-            study.enqueue_trial(trial.params, user_attrs={_AGAIN: trial.number})
+            known = {_STEPS: trial.user_attrs[_STEPS]} if _STEPS in trial.user_attrs else {}
+            study.enqueue_trial(trial.params, user_attrs={_AGAIN: trial.number, **known})
             study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -119,6 +120,11 @@ def fail(study: Study, trial: Any, message: str) -> None:
 
     trial.set_user_attr(_ERROR, message)
     study.tell(trial, state=TrialState.FAIL)
+
+
+def steps_begun(trial: Any) -> tuple[CompressStep, ...]:
+    """What a trial is made of that was interrupted, so that its trainings go on; () for another."""
+    return tuple(CompressStep.model_validate(step) for step in trial.user_attrs.get(_STEPS, ()))
 
 
 def keep_steps(trial: Any, steps: Sequence[CompressStep]) -> None:

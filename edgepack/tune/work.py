@@ -7,15 +7,17 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.core.errors import EdgepackError
 from edgepack.core.types import Progress, Silent
 from edgepack.tune import ladder, study
+from edgepack.tune.front import candidates, rows_of
+from edgepack.tune.guess import SizeGuess
 from edgepack.tune.measure import Judge
-from edgepack.tune.space import suggest
+from edgepack.tune.space import Space
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_AFTER_TRAININGS, _AFTER_MIN, _AFTER_MAX = 1.5, 0.1, 0.3  # the last two as shares of the time limit
 
 
 class TimeIsUp(Exception):
@@ -31,16 +34,27 @@ class TimeIsUp(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What every worker needs. `until` is the time, as `time.time` tells it, when the search ends; `trials` how many there are to be in all."""
+    """What every worker needs. `until` is the time, as `time.time` tells it, when all is to be done, the final judgement, too; `began` when the search began.
+    `trials` is how many there are to be in all."""
 
     judge: Judge
     folder: Path
-    methods: tuple[str, ...]
+    space: Space
     sampler: str
     seed: int
     workers: int
     trials: int
     until: float | None
+    began: float
+
+    def search_until(self, shared: Study) -> float | None:
+        """When trials end: what comes after them takes about as long as the full training of the best one, made again on more samples, and its build."""
+        if self.until is None:
+            return None
+        limit_s = self.until - self.began
+        rows = candidates(rows_of(study.trials_of(shared), self.judge.budget), self.judge.budget)
+        after_s = _AFTER_TRAININGS * rows[0].numbers.seconds if rows else _AFTER_MAX * limit_s
+        return self.until - min(max(after_s, _AFTER_MIN * limit_s), _AFTER_MAX * limit_s)
 
 
 @dataclass(slots=True)
@@ -86,7 +100,7 @@ def run(
 ) -> None:
     """Try combinations until there are enough, or time is up, or none can be made at all. `told` is called when there is something new to show."""
     shared = open_shared(work, worker)
-    clocked = _Clocked(until=work.until, inner=progress or Silent())
+    clocked = _Clocked(until=work.search_until(shared), inner=progress or Silent())
     samples = work.judge.training_samples()
     while not clocked.is_up() and not study.is_hopeless(shared) and study.begun(shared) < work.trials:
         trial = shared.ask()
@@ -97,6 +111,7 @@ def run(
                 return
             message = str(exc) if isinstance(exc, EdgepackError) else f"{type(exc).__name__}: {exc}"
             study.fail(shared, trial, message)
+        clocked.until = work.search_until(shared)
         told()
 
 
@@ -120,7 +135,8 @@ def _worker(work: Work, number: int, parent: int) -> None:
 def _try(work: Work, shared: Study, trial: Any, samples: int, progress: Progress, told: Callable[[], None]) -> None:
     """One trial, up the ladder as far as it is promising."""
     budget = work.judge.budget
-    steps = suggest(trial, work.judge.recipe, work.methods)
+    space = replace(work.space, guess=_learnt(work, shared))
+    steps = study.steps_begun(trial) or space.suggest(trial)
     study.keep_steps(trial, steps)
     told()
     last = len(ladder.RUNGS) - 1
@@ -136,3 +152,12 @@ def _try(work: Work, shared: Study, trial: Any, samples: int, progress: Progress
     for name, over in budget.constraints(numbers).items():
         trial.set_constraint(name, over)
     shared.tell(trial, budget.objectives(numbers))
+
+
+def _learnt(work: Work, shared: Study) -> SizeGuess | None:
+    """The guess of sizes, corrected by what trials took so far."""
+    guess = work.space.guess
+    if guess is None:
+        return None
+    known = [(trial.steps, trial.numbers.wire_bytes) for trial in study.trials_of(shared) if trial.numbers is not None]
+    return guess.corrected((steps, guess.bytes_of(steps, corrected=False), packed) for steps, packed in known)

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ from edgepack.tune import Found, tune
 from edgepack.tune.measure import on_selection
 from edgepack.tune.page import page
 from edgepack.tune.plot import text_plot
-from edgepack.tune.space import searched_methods, starts
+from edgepack.tune.space import Space, searched_methods
 from edgepack.tune.study import FILE, open_study, trials_of
 from edgepack.tune.tuned import write_tuned
 
@@ -75,6 +76,8 @@ def test_a_search_ends_with_a_front_a_recipe_and_its_bundle(searched: Project) -
     assert bundle.variant().model.total_bytes == found["chosen"]["final"]["file_bytes"]
     rows = list(csv.DictReader(Path(found["csv"]).read_text().splitlines()))
     assert {row["trial"] for row in rows} == {"0", "1"} and sum(row["chosen"] == "1" for row in rows) == 1
+    picture = ElementTree.parse(found["svg"])
+    assert picture.getroot().tag.endswith("svg") and len(list(picture.iter())) > 20
     html = Path(found["html"]).read_text()
     assert "<svg" in html and not re.search(r"(src|href)=\"(?!data:)", html)
 
@@ -216,7 +219,8 @@ def test_a_search_that_is_killed_goes_on_without_losing_a_finished_trial(tiny_pr
 @pytest.mark.slow
 def test_the_search_ends_when_its_time_is_up_and_goes_on_later(tiny_project: Make) -> None:
     project = labelled(tiny_project, PRUNE_AND_QAT, '[tune]\nmax_size = "6 kB"\nmax_drop_points = 60.0\n')
-    first = len(list(starts(searched_methods(load_recipe(project.recipe)))))
+    recipe = load_recipe(project.recipe)
+    first = len(list(Space(recipe=recipe, methods=searched_methods(recipe), samples=40).starts()))
 
     short: Found = tune(project.folder, target="x86_64", trials=first, time_limit_s=25)
     longer = tune(project.folder, target="x86_64", trials=first)

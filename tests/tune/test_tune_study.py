@@ -61,13 +61,20 @@ def trial(number: int, rung: int, size: int, drop: float) -> Trial:
 
 def test_the_front_is_of_those_that_were_fully_trained() -> None:
     trials = [trial(0, LAST, 90, 0.5), trial(1, LAST, 95, 0.6), trial(2, 0, 10, 0.0), trial(3, LAST, 40, 3.0)]
+    trials += [trial(4, LAST, 101, 0.0), trial(5, LAST, 90, 3.5)]
 
     rows = rows_of(trials, BUDGET)
 
-    assert [row.trial.number for row in rows] == [0, 1, 3, 2]
-    assert [row.trial.number for row in rows if row.on_front] == [0, 3]
-    assert [row.trial.number for row in candidates(rows)] == [0, 1]
-    assert rows[2].over == "drop_points = 3, limit 1"
+    assert [row.trial.number for row in rows] == [0, 1, 4, 3, 5, 2]
+    assert [row.trial.number for row in rows if row.on_front] == [0, 4, 3]
+    assert rows[3].over == "drop_points = 3, limit 1"
+
+
+def test_the_final_judgement_looks_at_what_keeps_the_budget_then_at_what_only_loses_too_much() -> None:
+    trials = [trial(0, LAST, 90, 0.5), trial(1, LAST, 95, 0.4), trial(2, 0, 10, 0.0), trial(3, LAST, 40, 3.0)]
+    trials += [trial(4, LAST, 101, 0.0), trial(5, LAST, 90, 3.5), trial(6, 0, 10, 1.2)]
+
+    assert [row.trial.number for row in candidates(rows_of(trials, BUDGET), BUDGET)] == [1, 0, 3, 2, 6]
 
 
 @pytest.mark.parametrize("twice", [(0, 1), (1, 0)])
@@ -76,4 +83,4 @@ def test_a_combination_that_was_tried_twice_is_judged_once(twice: tuple[int, int
     again = Trial(number=1, state="done", steps=first.steps, rungs=first.rungs, error="")
     trials = [[first, again][index] for index in twice]
 
-    assert len(candidates(rows_of(trials, BUDGET))) == 1
+    assert len(candidates(rows_of(trials, BUDGET), BUDGET)) == 1
