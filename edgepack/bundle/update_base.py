@@ -20,18 +20,23 @@ from edgepack.bundle.manifest import Variant
 from edgepack.bundle.parts import Many, Part
 from edgepack.core.digest import canonical_json, sha256_file
 from edgepack.core.errors import BundleError, RecipeError
+from edgepack.core.nibbles import unpacked
 from edgepack.core.types import Array, Grid, QuantParams
 
 GRID_NAME = "reports/grid.json"
 
 
 class CodesEntry(Part):
-    """Where a weight's codes stand in a file of the model: its bytes are those of the transposed weight, with 128 added where `unsigned`."""
+    """Where a weight's codes stand in a file of the model: its bytes are those of the transposed weight, with 128 added where `unsigned`.
+
+    With 4 `bits`, a byte holds two codes, the low half first.
+    """
 
     file: str
     offset: int = Field(ge=0)
     order: Many[Annotated[int, Field(ge=0)]]
     unsigned: bool = False
+    bits: Literal[8, 4] = 8
 
 
 class GridEntry(Part):
@@ -44,6 +49,7 @@ class GridEntry(Part):
     offset: int = Field(default=0, ge=0)
     count: int = Field(default=1, gt=0)
     zero_point: Many[int] | None = None
+    dtype: Literal["int8", "int4"] = "int8"
     codes: CodesEntry | None = None
 
 
@@ -181,8 +187,11 @@ class _ModelFiles:
             raise BundleError(
                 f"{self.bundle.path}: {GRID_NAME} gives an order of {len(entry.order)} axes to {len(shape)}"
             )
-        values = np.frombuffer(self._bytes(entry.file, entry.offset, math.prod(shape)), np.uint8)
-        signed = (values ^ 0x80 if entry.unsigned else values).view(np.int8)
+        count = math.prod(shape)
+        values = np.frombuffer(self._bytes(entry.file, entry.offset, -(-count * entry.bits // 8)), np.uint8)
+        signed = (
+            unpacked(values, count) if entry.bits == 4 else (values ^ 0x80 if entry.unsigned else values).view(np.int8)
+        )
         stored = signed.reshape([shape[axis] for axis in entry.order])
         return np.ascontiguousarray(stored.transpose(np.argsort(entry.order)))
 
@@ -212,9 +221,12 @@ def _entry(params: QuantParams, files: Mapping[str, bytes]) -> dict[str, Any]:
         entry |= {"file": file, "offset": offset, "count": int(scale.size)}
     else:
         entry |= {"scale": [float(str(value)) for value in scale]}
-    return entry | ({"zero_point": list(params.zero_point)} if any(params.zero_point) else {})
+    narrow = {"dtype": params.dtype} if params.dtype == "int4" else {}
+    return entry | narrow | ({"zero_point": list(params.zero_point)} if any(params.zero_point) else {})
 
 
 def _params(entry: GridEntry, files: _ModelFiles) -> QuantParams:
     scale = files.floats(entry) if entry.scale is None else tuple(np.array(entry.scale, np.float32).tolist())
-    return QuantParams(scale=scale, zero_point=entry.zero_point or (0,) * len(scale), axis=entry.axis)
+    return QuantParams(
+        scale=scale, zero_point=entry.zero_point or (0,) * len(scale), dtype=entry.dtype, axis=entry.axis
+    )

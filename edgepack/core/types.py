@@ -31,7 +31,8 @@ class TensorSpec:
 class QuantParams:
     """The grid of a tensor: real = scale × (code − zero_point).
 
-    One scale and zero point for the whole tensor, or one per slice along `axis`.
+    One scale and zero point for the whole tensor, or one per slice along `axis`. `dtype` "int4" are weights' codes -7 … 7: a file may hold them two
+    a byte, or as int8.
     """
 
     scale: tuple[float, ...]

@@ -19,6 +19,7 @@ from edgepack.core.errors import did_you_mean
 from edgepack.core.files import write_atomic
 from edgepack.core.section import Section
 from edgepack.core.types import Array, Progress, QuantParams, Samples
+from edgepack.exporters.litert_int4 import Int4Operator
 from edgepack.exporters.litert_versions import HIGHEST_VERSIONS, check_versions
 from edgepack.exporters.protocol import Exported, ExportOptions
 
@@ -34,6 +35,11 @@ class LiteRTExporter(Section):
     oldest_runtime: str | None = Field(
         default=None,
         description="The oldest runtime that must run the file, such as 'tflite-runtime 2.14'; an operator of a newer version is refused.",
+    )
+
+    int4_operators: tuple[Int4Operator, ...] = Field(
+        default=(),
+        description="Operators whose kernels read int4 weights, two in a byte; those of other operators are stored as int8 with codes -7 … 7.",
     )
 
     @field_validator("options")
@@ -82,9 +88,15 @@ class LiteRTExporter(Section):
         with chatter_to(log):
             pairing = pair(float_path, program, self._border_values(model, probe), as_tensors(model, probe))
             laid_out = lay_out(float_path, pairing, self.options)
-            content, notes, parameters = impose(laid_out, pairing, program, float_content=float_path.read_bytes())
-        self._check_versions(content)
-        content, renamed = lean(content, parameters)
+            imposed = impose(
+                laid_out,
+                pairing,
+                program,
+                float_content=float_path.read_bytes(),
+                int4_operators=self.int4_operators,
+            )
+        self._check_versions(imposed.content)
+        content, renamed = lean(imposed.content, imposed.parameters)
         write_atomic(path, content)
         progress.done(f"{len(pairing.params)} tensors, {len(program.layers)} layers")
         return Exported(
@@ -96,8 +108,8 @@ class LiteRTExporter(Section):
             },
             grid=program.grid,
             codes=program.codes,
-            notes=(*pairing.notes, *notes),
-            added=quantizers_of_tables(content),
+            notes=(*pairing.notes, *imposed.notes),
+            added=(*imposed.added, *quantizers_of_tables(content)),
         )
 
     def adopt(self, path: Path) -> Exported:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.types import Array, QuantParams
 from edgepack.exporters.litert_graph import Graph, Operator, read_graph
+from edgepack.exporters.litert_int4 import store_int4
 from edgepack.exporters.litert_pairing import Pairing, place
 from edgepack.exporters.litert_tables import quantize_tables
 from edgepack.network.fold import Layer, Program
@@ -20,7 +22,18 @@ _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TR
 _WEIGHT_INPUT = {"TRANSPOSE_CONV": 1}
 _BIAS_INPUT = {"TRANSPOSE_CONV": 3}
 _LARGEST_BIAS_CODE = 2**30
+_LARGEST_CODE = {"int8": 127, "int4": 7}
 _COPY = re.compile(r"_duplicated_\d+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imposed:
+    """A finished file, weights' names in the network by tensor name, the operators that took the place of the float graph's, and notes of what had to deviate."""
+
+    content: bytes
+    parameters: Mapping[str, str]
+    added: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -51,11 +64,12 @@ class _File:
 
 
 def impose(
-    content: bytes, pairing: Pairing, program: Program, *, float_content: bytes
-) -> tuple[bytes, list[str], dict[str, str]]:
-    """The file with exact scales, zero points, codes and biases, notes of what had to deviate, and weights' names in the network by tensor name.
+    content: bytes, pairing: Pairing, program: Program, *, float_content: bytes, int4_operators: Collection[str] = ()
+) -> Imposed:
+    """The file with exact scales, zero points, codes and biases.
 
-    Raises UnsupportedError or StageError, naming the place, when a tensor of the file has no counterpart in the network.
+    `int4_operators` are those whose kernels read weights of four bits. Raises UnsupportedError or StageError, naming the place, when a tensor of the file has no
+    counterpart in the network.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -65,12 +79,15 @@ def impose(
     _, float_graph = read_graph(float_content)
     floats = {name: float_graph.constants[i] for i, name in enumerate(float_graph.names) if i in float_graph.constants}
     notes: list[str] = []
-    done: set[int] = set()
+    done: dict[int, Layer] = {}
     for operator in graph.operators:
         if operator.kind in _CHANNEL_AXIS:
             _impose_layer(file, operator, program, floats, done, notes)
-    notes += quantize_tables(model, graph, pairing.params)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), notes, file.parameters
+    narrow = {index: layer.name for index, layer in done.items() if layer.params and layer.params.dtype == "int4"}
+    added, left = store_int4(model, graph, narrow, int4_operators)
+    notes += [*left, *quantize_tables(model, graph, pairing.params)]
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return Imposed(content=content, parameters=file.parameters, added=added, notes=tuple(notes))
 
 
 def _impose_activations(file: _File, pairing: Pairing) -> None:
@@ -103,7 +120,12 @@ def _through_border(file: _File, index: int, pairing: Pairing) -> QuantParams | 
 
 
 def _impose_layer(
-    file: _File, operator: Operator, program: Program, floats: dict[str, Array], done: set[int], notes: list[str]
+    file: _File,
+    operator: Operator,
+    program: Program,
+    floats: dict[str, Array],
+    done: dict[int, Layer],
+    notes: list[str],
 ) -> None:
     source = operator.inputs[2] if operator.kind == "TRANSPOSE_CONV" else operator.inputs[0]
     weight = operator.inputs[_WEIGHT_INPUT.get(operator.kind, 1)]
@@ -129,12 +151,12 @@ def _impose_layer(
                 f"{layer.name}: {int((needed > scale).sum())} channel(s) with tiny weights got a wider scale so that the bias fits int32"
             )
             scale = np.maximum(scale, needed)
-    codes = floats[name] / _along(scale, floats[name].ndim, axis)
+    codes, limit = floats[name] / _along(scale, floats[name].ndim, axis), _LARGEST_CODE[layer.params.dtype]
     if weight not in done:
-        file.set_values(weight, np.clip(np.rint(codes), -127, 127).astype(np.int8))
+        file.set_values(weight, np.clip(np.rint(codes), -limit, limit).astype(np.int8))
         file.set_params(weight, QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis))
         file.parameters[file.graph.names[weight]] = layer.name
-        done.add(weight)
+        done[weight] = layer
     if bias_values is not None:
         bias_scale = np.float32(file.scale(source)) * scale.astype(np.float32)
         file.set_values(bias, np.rint(bias_values / bias_scale.astype(np.float64)).astype(np.int32))

@@ -23,11 +23,12 @@ from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
     from edgepack.exporters.onnx_graph import Graph
-    from edgepack.network.fold import Program
+    from edgepack.network.fold import Layer, Program
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
 FORMAT = "onnx"
+_INT4_OPSET = 21
 
 
 class OnnxExporter(Section):
@@ -49,6 +50,11 @@ class OnnxExporter(Section):
         default=False,
         description="Write padding, and a ReLU or clip whose bounds are not the ends of its grid, as integer operators on codes: ONNX Runtime's CPU "
         "kernels would leave them, and the convolution before them, in float.",
+    )
+    int4_weights: bool = Field(
+        default=False,
+        description="Store weights of 4 bits so, two in a byte; a Cast makes int8 of them when the runtime loads the model. Needs operator set 21, which such "
+        "files then have. `false`: as int8 with codes -7 … 7.",
     )
     operators: tuple[str, ...] = Field(
         default=(), description="ONNX operators that the device's runtime has. Default: all of the standard."
@@ -76,6 +82,7 @@ class OnnxExporter(Section):
             grid=made.grid,
             codes=made.codes,
             notes=made.notes,
+            added=made.added,
         )
 
     def adopt(self, path: Path) -> Exported:
@@ -109,7 +116,8 @@ class OnnxExporter(Section):
 
         nhwc = tuple(self.options.nhwc_inputs and spec.layout == "NCHW" for spec in model.inputs)
         half, dynamic = self.options.float_dtype == "float16", self.options.dynamic_batch
-        form = Form(opset=self.opset, nhwc=nhwc, half=half, dynamic_batch=dynamic)
+        opset = max(self.opset, _INT4_OPSET) if self.int4_weights and model.int4 else self.opset
+        form = Form(opset=opset, nhwc=nhwc, half=half, dynamic_batch=dynamic)
         refuse_too_large(model, form)
         made_up = None if constraints is None else _made_up(model, constraints)
         program = program_of(model, quantizers=True, made_up=made_up, dynamic_batch=dynamic)
@@ -122,14 +130,15 @@ class OnnxExporter(Section):
 
     def _lay_out(self, graph: Graph, program: Program, operations: Mapping[str, str]) -> _Made:
         from edgepack.exporters.onnx_border import codes_at_border
-        from edgepack.exporters.onnx_layers import write_layers
+        from edgepack.exporters.onnx_layers import Form, write_layers
         from edgepack.exporters.onnx_layout import place_pairs
         from edgepack.exporters.onnx_tables import write_tables
 
         pairs = place_pairs(graph, operations, program.activations, dtype=self.activation_dtype, on_codes=self.on_codes)
         scales = {tensor: pair.params.scale[0] for tensor, pair in pairs.items()}
-        notes = write_layers(graph, program.layers, scales, quantize_bias=self.quantize_bias)
-        write_tables(graph)
+        form = Form(quantize_bias=self.quantize_bias, int4_weights=self.int4_weights)
+        notes = write_layers(graph, program.layers, scales, form)
+        added = write_tables(graph)
         if self.options.io_dtype == "int8":
             codes_at_border(graph, self.activation_dtype)
         tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}
@@ -139,6 +148,10 @@ class OnnxExporter(Section):
             grid=program.grid,
             codes=program.codes,
             notes=tuple(notes),
+            added=(
+                *added,
+                *(("Cast",) * sum(_is_int4(layer) for layer in program.layers) if self.int4_weights else ()),
+            ),
             layers=len(program.layers),
         )
 
@@ -165,7 +178,12 @@ class _Made:
     grid: Grid | None = None
     codes: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     layers: int = 0
+
+
+def _is_int4(layer: Layer) -> bool:
+    return layer.params is not None and layer.params.dtype == "int4"
 
 
 def _made_up(model: Model, constraints: NumericConstraints) -> Grid:

@@ -1,11 +1,17 @@
-"""Weights as the trained int8 codes and biases as int32, each with a DequantizeLinear node."""
+"""Weights as the trained int8 or int4 codes and biases as int32, each with a DequantizeLinear node.
+
+Codes of four bits pass a Cast to int8 first: ONNX Runtime (1.31) computes it once, when it loads the model, and takes its int8 kernels; a DequantizeLinear of
+int4 would leave the layer in float, ten times slower.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +22,19 @@ from edgepack.network.fold import Layer
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _LARGEST_BIAS_CODE = 2**30
+_LARGEST_CODE = {"int8": 127, "int4": 7}
 _FOLDED = re.compile(r"_folded_(\d+)_weight")
 
 
-def write_layers(
-    graph: Graph, layers: tuple[Layer, ...], scales: Mapping[str, float], *, quantize_bias: bool
-) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How layers are written: biases as int32 codes, or float; codes of four bits two in a byte, or as int8."""
+
+    quantize_bias: bool
+    int4_weights: bool
+
+
+def write_layers(graph: Graph, layers: tuple[Layer, ...], scales: Mapping[str, float], form: Form) -> list[str]:
     """Put codes in the place of float weights and biases. Answers notes of what had to deviate.
 
     `scales` has the scale of every quantized tensor. Raises UnsupportedError when a layer of the network is not in the graph.
@@ -35,8 +48,8 @@ def write_layers(
             layer, turned = _layer_of(weight, graph.constants[weight], layers)
             found.update([layer.name] if layer is not None else [])
             if layer is not None and layer.codes is not None:
-                scale = scales.get(node.input[0]) if quantize_bias else None
-                nodes += _write_layer(graph, node, layer, turned, scale, notes)
+                scale = scales.get(node.input[0]) if form.quantize_bias else None
+                nodes += _write_layer(graph, node, layer, turned, scale, notes, as_int4=form.int4_weights)
             else:
                 notes.append(f"{place(node)}: the constant factor of this {node.op_type} has no grid and stays float")
         nodes.append(node)
@@ -46,7 +59,12 @@ def write_layers(
             f"{missing[0]}: the exporter changed the weights of this layer, so the trained codes can't be written"
         )
     graph.nodes = nodes
-    return notes
+    wide = [layer.name for layer in layers if layer.params and layer.params.dtype == "int4" and not form.int4_weights]
+    return notes + (
+        [f"the 4-bit weights of {len(wide)} layer(s) are stored as int8 for this target: {', '.join(wide)}"]
+        if wide
+        else []
+    )
 
 
 def name_layers(graph: Graph, layers: tuple[Layer, ...]) -> None:
@@ -60,7 +78,14 @@ def name_layers(graph: Graph, layers: tuple[Layer, ...]) -> None:
 
 
 def _write_layer(
-    graph: Graph, node: Any, layer: Layer, turned: bool, input_scale: float | None, notes: list[str]
+    graph: Graph,
+    node: Any,
+    layer: Layer,
+    turned: bool,
+    input_scale: float | None,
+    notes: list[str],
+    *,
+    as_int4: bool,
 ) -> list[Any]:
     """The nodes to put before a layer's node; its inputs are changed to read them."""
     assert layer.codes is not None and layer.params is not None
@@ -76,38 +101,49 @@ def _write_layer(
                 f"{layer.name}: {count} channel(s) with tiny weights got a wider scale so that the bias fits int32"
             )
             scale = np.maximum(scale, needed)
-            codes = np.clip(np.rint(layer.weight / _along(scale, layer.weight.ndim, layer.params.axis)), -127, 127)
+            limit = _LARGEST_CODE[layer.params.dtype]
+            codes = np.clip(np.rint(layer.weight / _along(scale, layer.weight.ndim, layer.params.axis)), -limit, limit)
     axis = layer.params.axis or 0
-    made = [
-        _dequantize(
-            graph,
-            layer.name,
-            codes.astype(np.int8).T if turned else codes.astype(np.int8),
-            scale,
-            axis=codes.ndim - 1 - axis if turned else axis,
-        )
-    ]
-    node.input[1] = made[0].output[0]
+    made = _dequantize(
+        graph,
+        layer.name,
+        codes.astype(np.int8).T if turned else codes.astype(np.int8),
+        scale,
+        axis=codes.ndim - 1 - axis if turned else axis,
+        as_int4=as_int4 and layer.params.dtype == "int4",
+    )
+    node.input[1] = made[-1].output[0]
     if bias is not None:
         bias_scale = np.float32(input_scale) * scale.astype(np.float32)
         bias_codes = np.rint(bias / bias_scale.astype(np.float64)).astype(np.int32)
-        made.append(_dequantize(graph, _bias_name(layer.name), bias_codes, bias_scale, axis=0))
-        node.input[2] = made[1].output[0]
+        made += _dequantize(graph, _bias_name(layer.name), bias_codes, bias_scale, axis=0)
+        node.input[2] = made[-1].output[0]
     elif len(node.input) > 2 and node.input[2] in graph.constants:
         node.input[2] = graph.constant(_bias_name(layer.name), graph.constants[node.input[2]])
     return made
 
 
-def _dequantize(graph: Graph, name: str, codes: Array, scale: NDArray[Any], *, axis: int) -> Any:
-    """A DequantizeLinear node over constant codes. Zero points are 0: written for int8, absent for int32 as the standard wants it.
+def _dequantize(
+    graph: Graph, name: str, codes: Array, scale: NDArray[Any], *, axis: int, as_int4: bool = False
+) -> list[Any]:
+    """A DequantizeLinear node over constant codes, behind a Cast where they are stored in four bits.
 
-    No two layers share a zero point: ONNX Runtime (1.31) fails to rewrite such weights for CPUs without VNNI.
+    Zero points are 0: written for int8, absent for int32 as the standard wants it. No two layers share a zero point: ONNX Runtime (1.31) fails to
+    rewrite such weights for CPUs without VNNI.
     """
+    from onnx import TensorProto
+
     scale = scale.astype(np.float32).reshape(() if scale.size == 1 else (-1,))
-    inputs = [graph.constant(f"{name}/codes", np.ascontiguousarray(codes)), graph.constant(f"{name}/scale", scale)]
+    stored = codes.astype(ml_dtypes.int4) if as_int4 else codes
+    read = graph.constant(f"{name}/codes", np.ascontiguousarray(stored))
+    nodes = []
+    if as_int4:
+        nodes.append(make_node("Cast", [read], [graph.fresh(f"{name}/int8")], to=TensorProto.INT8))
+        read = nodes[0].output[0]
+    inputs = [read, graph.constant(f"{name}/scale", scale)]
     if codes.dtype == np.int8:
         inputs.append(graph.constant(f"{name}/zero_point", np.zeros(scale.shape, np.int8)))
-    return make_node("DequantizeLinear", inputs, [graph.fresh(name)], axis=axis)
+    return [*nodes, make_node("DequantizeLinear", inputs, [graph.fresh(name)], axis=axis)]
 
 
 def _bias(graph: Graph, node: Any) -> NDArray[np.float64] | None:

@@ -16,9 +16,10 @@ from edgepack.exporters.onnx_graph import Graph, make_node
 INT4_OPSET = 21
 
 
-def write_tables(graph: Graph) -> None:
-    """Put codes in the place of every constant that a QuantizeLinear reads."""
+def write_tables(graph: Graph) -> tuple[str, ...]:
+    """Put codes in the place of every constant that a QuantizeLinear reads. Answers the operators that this adds."""
     nodes: list[Any] = []
+    added: list[Any] = []
     for node in graph.nodes:
         if node.op_type != "QuantizeLinear" or node.input[0] not in graph.constants:
             nodes.append(node)
@@ -29,10 +30,12 @@ def write_tables(graph: Graph) -> None:
         whole = np.rint(values / np.float64(scale)) + np.int64(zero)
         codes: Array = np.clip(whole, limits.min, limits.max).astype(zero.dtype)
         if graph.opset >= INT4_OPSET and fits_four_bits(codes, int(zero)):
-            nodes += _from_four_bits(graph, node.output[0], codes, int(zero))
+            added += (made := _from_four_bits(graph, node.output[0], codes, int(zero)))
+            nodes += made
         else:
             graph.constants[node.output[0]] = codes
     graph.nodes = nodes
+    return tuple(node.op_type for node in added)
 
 
 def fits_four_bits(codes: Array, zero_point: int) -> bool:

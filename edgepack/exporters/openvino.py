@@ -34,6 +34,11 @@ class OpenVINOExporter(Section):
         description="What a residual sum adds is rounded first, as trained, also where OpenVINO on a CPU would leave that rounding out.",
     )
 
+    int4_weights: bool = Field(
+        default=False,
+        description="Store weights of 4 bits so, two in a byte; a Convert makes int8 of them when the model is compiled. `false`: as int8 with codes -7 … 7.",
+    )
+
     def export(self, model: Model, probe: Samples, folder: Path, *, progress: Progress) -> Exported:
         """Write the files; see the module's description for how. `probe` is not needed: nodes are found by name."""
         from edgepack.exporters.openvino_grid import impose, without_grids
@@ -45,7 +50,13 @@ class OpenVINOExporter(Section):
             program, network = convert(model, self.options)
             self._refuse_half(quantizes=program.quantized)
             save(without_grids(network), float_path)
-            tensors = impose(network, program, io_dtype=self.options.io_dtype, round_before_sums=self.round_before_sums)
+            tensors = impose(
+                network,
+                program,
+                io_dtype=self.options.io_dtype,
+                round_before_sums=self.round_before_sums,
+                int4_weights=self.int4_weights,
+            )
             save(network, path, named=tensors.keys(), to_float16=self.options.float_dtype == "float16")
         progress.done(f"{len(tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
         return Exported(
@@ -56,6 +67,7 @@ class OpenVINOExporter(Section):
             tensors=tensors,
             grid=program.grid if program.quantized else None,
             codes=program.codes,
+            notes=() if self.int4_weights else _stored_as_int8(model),
         )
 
     def check(
@@ -88,3 +100,12 @@ class OpenVINOExporter(Section):
                 'export.float_dtype = "float16" is the type of a model that is not quantized, and this recipe quantizes: '
                 'remove the step "quantize", or float_dtype'
             )
+
+
+def _stored_as_int8(model: Model) -> tuple[str, ...]:
+    names = sorted(model.int4)
+    return (
+        (f"the 4-bit weights of {len(names)} layer(s) are stored as int8 for this target: {', '.join(names)}",)
+        if names
+        else ()
+    )

@@ -31,7 +31,7 @@ class Exported:
     `path` is the file that ships, `companions` what the runtime opens beside it (OpenVINO's .bin); `float_path` is the same network before quantization, for comparison. `tensors` maps
     the file's tensors to the network's operations (for layer-by-layer comparison), with the grid imposed on each; `grid` is the network's whole grid,
     None for a file without one, and `codes` are its weights, int8 in torch's dimension order; `notes` are named deviations, such as ranges that were derived; `added` are the
-    operators that the file has on purpose beyond those of the float file.
+    operators that the file has on purpose beyond those of the float file, or in their place.
     """
 
     path: Path

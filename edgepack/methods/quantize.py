@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Quantize(Section):
-    """int8 weights and activations on the target's grid."""
+    """int8 activations, and int8 or int4 weights, on the target's grid."""
 
     phase: ClassVar[Phase] = Phase.GRID
     mode: Literal["ptq", "qat"] = Field(
@@ -47,12 +47,40 @@ class Quantize(Section):
         default=8,
         description="Bits of embedding tables: with 4, rows are rounded to 16 steps of one grid for the whole table, which QAT trains.",
     )
+    weights_bits: Literal[8, 4] = Field(
+        default=8,
+        description="Bits of a weight; with 4, `int8_layers`, `int4_share` or `max_weight_bytes` say which weights keep 8.",
+    )
+    int8_layers: tuple[str, ...] = Field(
+        default=(),
+        description="Layers whose weights keep 8 bits, by name of the module or of the parameter; a module stands for all layers in it.",
+    )
+    int4_share: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1.0,
+        description="The share of all weights that gets 4 bits at least, those first that change the outputs least for what they save. "
+        "Default: all but those of `int8_layers`.",
+    )
+    max_weight_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="Instead of `int4_share`: as many weights get 4 bits, in that order, as make all weights fit into so many bytes.",
+    )
     train: Training | None = Field(default=None, description="Fine-tuning of `qat`. Default: 5 epochs.")
 
     @model_validator(mode="after")
-    def _train_belongs_to_qat(self) -> Quantize:
+    def _options_belong_together(self) -> Quantize:
         if self.mode == "ptq" and self.train is not None:
             raise ValueError("'train' belongs to mode = \"qat\"; PTQ does not train")
+        mixed = ("int8_layers", "int4_share", "max_weight_bytes")
+        given = [name for name in mixed if getattr(self, name) not in (None, ())]
+        if given and self.weights_bits == 8:
+            raise ValueError(f"'{given[0]}' divides weights of 4 and of 8 bits; set weights_bits = 4, or leave it out")
+        if self.int4_share is not None and self.max_weight_bytes is not None:
+            raise ValueError(
+                "'int4_share' and 'max_weight_bytes' are two ways to say how many weights get 4 bits; leave one of them out"
+            )
         return self
 
     @property
@@ -66,6 +94,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, narrow_tables, trace
+        from edgepack.network.int4 import narrow_quantizers
         from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels, keep_shared
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
@@ -81,6 +110,7 @@ class Quantize(Section):
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
         biases = biases_with_levels(model.network, model.levels)
+        int4, told = self._int4_weights(model, ops, context)
         with lookups_told():
             network = self._post_training(model, context)
             batches = (as_tensors(model, batch) for batch in context.calibration.batches(1))
@@ -89,14 +119,37 @@ class Quantize(Section):
         keep_shared(network, model.shared)
         if self.tables_bits == 4:
             narrow_tables(network, ops, context.constraints)
-        model = replace(model, network=network, frozen=frozen)
+        narrow_quantizers(network, ops, int4 - model.levels.keys())
+        model = replace(model, network=network, frozen=frozen, int4=int4)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)
         facts |= {} if context.base is None else _keep_codes(model, ops, context.base)
         round_biases(model)
         return model.with_step(
-            method="quantize", mode=self.mode, calibration_samples=len(context.calibration), **trained, **facts
+            method="quantize", mode=self.mode, calibration_samples=len(context.calibration), **told, **trained, **facts
         )
+
+    def _int4_weights(self, model: Model, ops: Any, context: Context) -> tuple[frozenset[str], dict[str, Any]]:
+        """The weights that get four bits, by parameter name, and what a lineage says of the choice."""
+        from edgepack.network.mixed_precision import Wanted, choose, same_as_base, weight_bytes
+
+        sizes = {op.weight: model.network.get_parameter(op.weight).numel() for op in ops.values() if op.weight}
+        if context.base is not None:
+            int4 = same_as_base(context.base.grid, sizes, weights_bits=self.weights_bits)
+        elif self.weights_bits == 4:
+            wanted = Wanted(int8_layers=self.int8_layers, share=self.int4_share, max_bytes=self.max_weight_bytes)
+            int4 = choose(model, sizes, wanted, context.calibration, context.progress)
+        else:
+            int4 = frozenset()
+        if not int4:
+            return int4, {}
+        share = sum(sizes[name] for name in int4) / sum(sizes.values())
+        context.progress.note(f"{len(int4)} of {len(sizes)} layers have int4 weights, {share:.1%} of the weights")
+        return int4, {
+            "int4_weights": sorted(int4),
+            "int4_share": round(share, 4),
+            "weight_bytes": weight_bytes(sizes, int4),
+        }
 
     def _post_training(self, model: Model, context: Context) -> Any:
         import nncf

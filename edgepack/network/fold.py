@@ -104,7 +104,7 @@ def program_of(
     if is_hooked(model.network):
         ops = trace(model.build().eval(), model.example())
         network.load_state_dict(baked_state(model.network, ops))
-        grid = _pinned(read_grid(model.network, ops), model.pinned)
+        grid = _narrowed(_pinned(read_grid(model.network, ops), model.pinned), model.int4)
     else:
         network.load_state_dict(model.network.state_dict())
         grid = made_up or grid
@@ -198,6 +198,12 @@ def _pinned(grid: Grid, pinned: Grid | None) -> Grid:
     return replace(
         grid, activations={name: pinned.activations.get(name, own) for name, own in grid.activations.items()}
     )
+
+
+def _narrowed(grid: Grid, int4: frozenset[str]) -> Grid:
+    """The grid that says which weights take four bits."""
+    weights = {name: replace(one, dtype="int4") if name in int4 else one for name, one in grid.weights.items()}
+    return replace(grid, weights=weights)
 
 
 def _fold(module: fx.GraphModule, grid: Grid, pinned: Mapping[str, QuantParams], *, rounded: bool) -> tuple[Layer, ...]:
@@ -337,7 +343,7 @@ def _with_batch_norm(layer: Layer, norm: fx.Node, *, transposed: bool, rounded: 
     off = scale == 0
     codes = np.where(_along(off, codes.ndim, axis), np.int8(0), codes)
     scale = np.where(off, np.array(layer.params.scale, np.float64), scale)
-    params = QuantParams(scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis)
+    params = replace(layer.params, scale=tuple(scale.tolist()), zero_point=(0,) * scale.size, axis=axis)
     weight = (codes * _along(scale, codes.ndim, axis)).astype(np.float32) if rounded else folded.weight
     return replace(folded, codes=codes, params=params, weight=weight)
 

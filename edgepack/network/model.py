@@ -33,7 +33,7 @@ class Model:
     model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
     done to its structure (see `network.channels` and `network.low_rank`): `factors` are the ranks of layers that became products, by name, and `shapes` the
     tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them. `shared` names those among
-    them whose values are a codebook's, with how many there are: no training moves them.
+    them whose values are a codebook's, with how many there are: no training moves them. `int4` names the weights whose codes are -7 … 7 and take four bits in a file.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -46,6 +46,7 @@ class Model:
     edits: tuple[dict[str, Any], ...] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
     shared: Mapping[str, int] = field(default_factory=dict)
+    int4: frozenset[str] = frozenset()
     factors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
@@ -128,6 +129,7 @@ def save_model(model: Model, folder: Path) -> None:
             "edits": list(model.edits),
             "levels": dict(model.levels),
             "shared": dict(model.shared),
+            "int4": sorted(model.int4),
             "factors": {name: list(ranks) for name, ranks in model.factors.items()},
             "shapes": {name: list(shape) for name, shape in model.shapes.items()},
             "lineage": list(model.lineage),
@@ -158,6 +160,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         edits=tuple(facts["edits"]),
         levels=facts["levels"],
         shared=facts["shared"],
+        int4=frozenset(facts["int4"]),
         factors=factors,
         shapes=shapes,
         lineage=tuple(facts["lineage"]),

@@ -146,11 +146,10 @@ def _record(
     path = done.path
     session = plan.runtime.open(path)
     extra = [operator.name for operator in session.operators()]
-    for operator in plan.runtime.open(done.float_path).operators():
-        if operator.name in extra:
-            extra.remove(operator.name)
-    for name in done.added:
-        extra.remove(name)
+    expected = [operator.name for operator in plan.runtime.open(done.float_path).operators()]
+    for name in (*expected, *done.added):
+        if name in extra:
+            extra.remove(name)
     write_json(
         folder / _FACTS,
         {

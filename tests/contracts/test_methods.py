@@ -27,7 +27,11 @@ SHORT: dict[str, list[str]] = {
     "low_rank": ["keep = 0.7\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"],
     "palettize": ["bits = 4\n[compress.train]\nsteps = 6\nbatch_size = 8\nlearning_rate = 1e-3"],
     "sort_channels": [""],
-    "quantize": ['mode = "ptq"', 'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8'],
+    "quantize": [
+        'mode = "ptq"',
+        'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8',
+        'mode = "qat"\nweights_bits = 4\nint4_share = 0.9\n[compress.train]\nsteps = 4\nbatch_size = 8',
+    ],
 }
 each_method = pytest.mark.parametrize("name", METHODS.names())
 each_use = pytest.mark.parametrize(("name", "options"), [(name, o) for name in METHODS.names() for o in SHORT[name]])
