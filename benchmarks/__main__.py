@@ -24,6 +24,7 @@ PAGES = {
     "compression": "LeNet-300-100 and LeNet-5 pruned, rounded, packed: ratio and accuracy over 3 seeds (an hour and more at first)",
     "sentiment": "the text example in int8 and int4: accuracy, precision, recall, F1, and bytes on each runtime",
     "tune": "edgepack tune on Fashion-MNIST under 60 kB and one point: found, time, against each method alone (20 minutes, then some)",
+    "distill": "MNIST, 784-128-10 → 784-64-10: labels alone against distillation, 3 seeds",
     "size": "bits a weight of packed weights beside zstd, xz, brotli and Huffman codes; speed of unpacking",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }

@@ -25,6 +25,7 @@ from edgepack.stages.compress import compress
 from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, adopt, baseline, export
 from edgepack.stages.load import Stored, load, refuse_other_base
+from edgepack.stages.networks import load_networks
 from edgepack.stages.parity import Parity, parity
 from edgepack.stages.verify import Verification, failure_report
 from edgepack.stages.verify import verify as verify_stage
@@ -120,10 +121,13 @@ class _Made:
 def _make(plans: Sequence[BuildPlan], cache: StageCache, progress: Progress) -> list[_Made]:
     """Load and check for all targets first, then compress and export."""
     loaded = load(plans[0], cache, progress)
-    refuse_other_base(plans, loaded)
+    student = load_networks(plans[0], cache, loaded, progress).student
+    refuse_other_base(plans, student or loaded)
     originals = [baseline(plan, cache, loaded, progress) for plan in plans]
     for plan, original in zip(plans, originals, strict=True):
         check(plan, cache, original, progress)
+        if student is not None:
+            baseline(plan, cache, student, progress, is_student=True)
     compressed = [compress(plan, cache, loaded, progress) for plan in plans]
     return [
         _Made(exported=export(plan, cache, network, progress), loaded=loaded, original=original, compressed=network)

@@ -23,15 +23,16 @@ from edgepack.core.section import validate
 from edgepack.data.answers import plain_answer_steps
 from edgepack.data.fingerprint import DigestCache, fingerprint
 from edgepack.data.samples import plain_steps
-from edgepack.data.sections import resolve_section
+from edgepack.data.sections import open_provider, resolve_section
 from edgepack.exporters import EXPORTERS, FORMAT_OF_EXPORTER
 from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.grouping import group_targets
 from edgepack.methods import METHODS
-from edgepack.methods.protocol import Method, Phase
+from edgepack.methods.protocol import Method, Phase, networks_of, student_of, trainings_of
 from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
 from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import open_source
+from edgepack.sources.networks import check_network, open_network
 from edgepack.sources.protocol import Source
 from edgepack.targets import NumericConstraints, TargetProfile, load_target
 from edgepack.updates import base_of
@@ -164,11 +165,13 @@ def make_plans(
     require_writable(work_folder)
     digests = DigestCache(work_folder)
     train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
+    _refuse_unlabelled(steps, train, folder, where=str(recipe_file))
     source = open_source(read.model, folder)
     _refuse_steps(source, steps, str(recipe_file))
     _refuse_targets(source, profiles)
     source.files()
     inputs = source.inputs()
+    _check_networks(steps, folder, inputs, where=str(recipe_file), seed=read.seed)
     if any(name == "quantize" for name, _ in steps):
         from edgepack.network.nncf_extension import check_compiler
 
@@ -290,6 +293,8 @@ def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
             )
         if method.phase is Phase.ORDER:
             _refuse_moving(place, step.method, steps)
+        if student_of(method) is not None and any(student_of(earlier) is not None for _, earlier in steps):
+            raise RecipeError(f"{place}: a second student would take the place of the first; keep one of them")
         steps.append((step.method, method))
     return tuple(steps)
 
@@ -299,6 +304,30 @@ def _refuse_moving(place: str, name: str, earlier: list[tuple[str, Method]]) -> 
     for other, method in earlier:
         if because := getattr(method, "order_matters", ""):
             raise RecipeError(f"{place}: {name} can't come after {other}: {because}; leave one of them out")
+
+
+def _check_networks(
+    steps: tuple[tuple[str, Method], ...], folder: Path, inputs: tuple[InputSection, ...], *, where: str, seed: int
+) -> None:
+    """Raises SourceError for a student or a teacher whose module, function, weights or arguments aren't there."""
+    for index, (name, method) in enumerate(steps):
+        for inner, section in networks_of(method).items():
+            place = f"{where}: compress.{index} ({name})" + (f": {inner}" if inner else "")
+            source = open_network(section, folder, inputs=inputs, seed=seed)
+            check_network(section, source, where=place)
+
+
+def _refuse_unlabelled(steps: tuple[tuple[str, Method], ...], train: Data | None, folder: Path, *, where: str) -> None:
+    """Raises RecipeError for a training on labels of samples that are known to have none."""
+    if train is None or getattr(open_provider(train.section, folder=folder), "labelled", True):
+        return
+    for index, (name, method) in enumerate(steps):
+        for inner, training in trainings_of(method).items():
+            if training.needs_labels:
+                raise RecipeError(
+                    f"{where}: compress.{index} ({name}): {inner} learns from labels, and data.train has none; name them there "
+                    f"(for npz: 'y'), or take loss = \"distill\" without 'labels_weight'"
+                )
 
 
 def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:

@@ -70,6 +70,27 @@ def make(classes=4):
     return Tiny(classes)
 '''
 HELPER = "WIDTH = 8\n"
+STUDENT = '''"""A network of another architecture with the same input and output."""
+
+from torch import nn
+
+from model import conv
+
+
+class Small(nn.Module):
+    def __init__(self, width, classes):
+        super().__init__()
+        self.first = nn.Sequential(*conv(1, width, stride=2), nn.ReLU6())
+        self.second = nn.Sequential(*conv(width, 2 * width), nn.ReLU6())
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, image):
+        return self.head(self.second(self.first(image)).mean((2, 3)))
+
+
+def small(width=4, classes=4):
+    return Small(width, classes)
+'''
 
 RECIPE = """
 targets = ["arm64"]
@@ -234,6 +255,7 @@ def write_project(folder: Path) -> Project:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.py").write_text(MODEL)
     (folder / "widths.py").write_text(HELPER)
+    (folder / "student.py").write_text(STUDENT)
     network = seeded_network()
     rng = np.random.default_rng(0)
     prototypes = rng.normal(size=(4, 1, 8, 8)).astype(np.float32)

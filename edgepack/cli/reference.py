@@ -106,10 +106,11 @@ def recipe_page() -> str:
     for method in shipped_methods():
         kind: Any = METHODS.load(method)
         parts += [f'## `method = "{method}"`\n', _first_line(kind), _table(kind.model_fields.items())]
-        shared = {one for field in kind.model_fields.values() for one in sections_in(field.annotation)} - known
-        for model in sorted(shared, key=lambda one: one.__name__):
-            parts += _section(model, f"compress.{model.__name__.lower()}", title="`train` of a step", level=3)
-        known |= shared
+        shared = {one: key for key, field in kind.model_fields.items() for one in sections_in(field.annotation)}
+        for model in sorted(shared.keys() - known, key=lambda one: one.__name__):
+            key = shared[model]
+            parts += _section(model, f"compress.{key}", title=f"`{key}` of a step", level=3)
+        known |= shared.keys()
     parts += [_TARGET, _table(_plain_fields(TargetProfile))]
     for name, field in TargetProfile.model_fields.items():
         for model in sections_in(field.annotation):

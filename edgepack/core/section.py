@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,26 @@ def validate(model: type[S], content: Any, *, where: str) -> S:
     except ValidationError as exc:
         lines = [f"{where}: {_explain(model, error)}" for error in exc.errors()]
         raise RecipeError("\n".join(lines)) from None
+
+
+def found_in(section: BaseModel, kind: type[S]) -> Iterator[tuple[str, S]]:
+    """Every section of a kind within another one, at any depth, each with its place: 'train.teacher'."""
+    for name, value in section:
+        for place, inner in _sections_of(name, value):
+            if isinstance(inner, kind):
+                yield place, inner
+            yield from ((f"{place}.{deeper}", one) for deeper, one in found_in(inner, kind))
+
+
+def _sections_of(place: str, value: Any) -> Iterator[tuple[str, BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _sections_of(f"{place}.{name}", inner)
+    elif isinstance(value, (tuple, list)):
+        for index, inner in enumerate(value):
+            yield from _sections_of(f"{place}.{index}", inner)
 
 
 def _explain(model: type[BaseModel], error: Any) -> str:

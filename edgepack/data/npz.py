@@ -41,6 +41,11 @@ class Npz:
         if not isinstance(self.x, str) and (self.offsets is not None or not self.x):
             raise ValueError("'x' must be one key when 'offsets' is given, and must not be an empty table")
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the samples have labels."""
+        return self.y is not None
+
     def files(self) -> tuple[Path, ...]:
         return (existing_file(self.file, folder=self.recipe_folder),)
 

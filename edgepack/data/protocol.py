@@ -35,7 +35,8 @@ class RawSamples:
 class Provider(Protocol):
     """A frozen dataclass whose fields are the options of its data table, and `recipe_folder`, which edgepack fills in.
 
-    Its __post_init__ raises ValueError for a value that can't be right.
+    Its __post_init__ raises ValueError for a value that can't be right. A property `labelled` that is False says that its samples have no labels; without one
+    that is found out when they are loaded.
     """
 
     def files(self) -> tuple[Path, ...]:

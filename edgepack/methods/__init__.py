@@ -8,6 +8,7 @@ from edgepack.methods.protocol import Method
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {
+        "distill": "edgepack.methods.distill:Distill",
         "prune_entropy": "edgepack.methods.prune_entropy:PruneEntropy",
         "prune_channels": "edgepack.methods.prune_channels:PruneChannels",
         "low_rank": "edgepack.methods.low_rank:LowRank",

@@ -165,14 +165,13 @@ class LowRank(Section):
 
     def _train(self, model: Model, context: Context, share: float) -> Any:
         from edgepack.network.channels.norms import measure_anew
-        from edgepack.network.model import float_network
         from edgepack.network.train import Trainer
 
         assert context.train is not None
         measure_anew(model.network, self._batches(model, context))
         trainer = Trainer(
             model,
-            float_network(context.original),
+            context.teacher(self.train),
             context.train,
             self.train,
             checkpoint=context.workspace / "checkpoint.pt",

@@ -59,7 +59,6 @@ class Palettize(Section):
         """The model with shared weights; zeros stay. Raises RecipeError for an ignored layer that doesn't exist, or where none is left."""
         from edgepack.network.grid import trace
         from edgepack.network.masks import without_hooks
-        from edgepack.network.model import float_network
         from edgepack.network.palette import attach
         from edgepack.network.train import Trainer
 
@@ -75,7 +74,7 @@ class Palettize(Section):
             attach(plain.network, name, palette)
         trainer = Trainer(
             plain,
-            float_network(context.original),
+            context.teacher(self.train),
             context.train,
             self.train,
             checkpoint=context.workspace / "checkpoint.pt",

@@ -101,11 +101,12 @@ class PruneChannels(Section):
         from edgepack.network.model import float_network
 
         assert context.train is not None
-        teacher = float_network(context.original)
         gradients: dict[str, torch.Tensor] = {}
         if self.importance == "taylor":
             gradients = taylor_gradients(
-                work.model.network, teacher, _batches(work.model, context.train, self.train, context.seed)
+                work.model.network,
+                context.teacher(self.train),
+                _batches(work.model, context.train, self.train, context.seed),
             )
         state = work.model.network.state_dict()
         scores = {}
@@ -115,7 +116,7 @@ class PruneChannels(Section):
                 work.left_alone[group.name] = f"{self.importance} knows nothing of its channels"
             else:
                 scores[group.name] = found
-        whole = _cost_of(teacher, work, self.of)
+        whole = _cost_of(float_network(context.dense), work, self.of)
         return work.choose(
             scores,
             at_most=whole * (1 - self.sparsity * share),
@@ -138,7 +139,7 @@ class PruneChannels(Section):
             return
         trainer = Trainer(
             work.model,
-            float_network(context.original),
+            context.teacher(self.train),
             context.train,
             self.train.model_copy(update={"epochs": None, "steps": steps}),
             checkpoint=context.workspace / f"round-{number}.pt",
@@ -146,7 +147,7 @@ class PruneChannels(Section):
             seed=context.seed + number,
             learns_norms=True,
         )
-        share = 1 - work.cost(self.of) / _cost_of(float_network(context.original), work, self.of)
+        share = 1 - work.cost(self.of) / _cost_of(float_network(context.dense), work, self.of)
         trainer.run(context.progress, what=f"Training without {share:.0%} of the {self.of}")
 
 

@@ -95,7 +95,7 @@ class PruneEntropy(Section):
         """The model with masks on its weights, which lie on few levels. Raises RecipeError, UnsupportedError."""
         from edgepack.network.grid import trace
         from edgepack.network.masks import without_hooks
-        from edgepack.network.model import float_network, is_hooked
+        from edgepack.network.model import is_hooked
         from edgepack.network.train import Trainer
 
         assert context.train is not None
@@ -107,7 +107,7 @@ class PruneEntropy(Section):
         work.refuse_tiny_budget()
         trainer = Trainer(
             plain,
-            float_network(context.original),
+            context.teacher(self.train),
             context.train,
             self.train,
             checkpoint=context.workspace / "checkpoint.pt",

@@ -95,7 +95,6 @@ class PruneMagnitude(Section):
     def apply(self, model: Model, context: Context) -> Model:
         """The model with masks on its weights. Raises RecipeError for an ignored layer that does not exist, or where no layer can have the pattern."""
         from edgepack.network.channels.state import masks_of
-        from edgepack.network.model import float_network
         from edgepack.network.train import Trainer
 
         assert context.train is not None
@@ -116,7 +115,7 @@ class PruneMagnitude(Section):
 
         trainer = Trainer(
             model,
-            float_network(context.original),
+            context.teacher(self.train),
             context.train,
             self.train,
             checkpoint=context.workspace / "checkpoint.pt",

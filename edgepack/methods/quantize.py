@@ -189,16 +189,17 @@ class Quantize(Section):
         return network
 
     def _train(self, model: Model, context: Context) -> dict[str, Any]:
-        from edgepack.network.model import float_network, freeze
+        from edgepack.network.model import freeze
         from edgepack.network.train import Trainer
 
         assert context.train is not None
         freeze(model)
+        options = self.train or Training(epochs=5)
         trainer = Trainer(
             model,
-            float_network(context.original),
+            context.teacher(options),
             context.train,
-            self.train or Training(epochs=5),
+            options,
             checkpoint=context.workspace / "checkpoint.pt",
             key=context.key,
             seed=context.seed,

@@ -20,6 +20,7 @@ from edgepack.core.types import Array, Grid, Samples, Silent, TensorSpec
 from edgepack.network.channels.sizes import with_shapes
 from edgepack.network.low_rank.layers import with_factors
 from edgepack.network.nncf_extension import ensure_extension
+from edgepack.recipe import NetworkSection
 
 _STATE, _FACTS = "state.safetensors", "model.json"
 
@@ -30,7 +31,8 @@ class Model:
 
     `build` makes a fresh float network of the same architecture; `network` is that network with trained values and,
     after a compression step, with NNCF's hooks. `frozen` names the hooks whose ranges no training may move. `pinned` is the grid of an older
-    model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `edits` says what was
+    model that this one keeps to the last bit, as a file states it: weights' scales are those after batch norm is folded in. `architecture` is that of a student
+    that took the place of the user's model, None where it is the user's own. `edits` says what was
     done to its structure (see `network.channels` and `network.low_rank`): `factors` are the ranks of layers that became products, by name, and `shapes` the
     tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them. `shared` names those among
     them whose values are a codebook's, with how many there are: no training moves them. `int4` names the weights whose codes are -7 … 7 and take four bits in a file.
@@ -43,6 +45,7 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     frozen: frozenset[str] = frozenset()
     pinned: Grid | None = None
+    architecture: NetworkSection | None = None
     edits: tuple[dict[str, Any], ...] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
     shared: Mapping[str, int] = field(default_factory=dict)
@@ -126,6 +129,7 @@ def save_model(model: Model, folder: Path) -> None:
             "outputs": [asdict(spec) for spec in model.outputs],
             "frozen": sorted(model.frozen),
             "pinned": None if model.pinned is None else model.pinned.as_dict(),
+            "architecture": None if model.architecture is None else model.architecture.model_dump(mode="json"),
             "edits": list(model.edits),
             "levels": dict(model.levels),
             "shared": dict(model.shared),
@@ -137,8 +141,14 @@ def save_model(model: Model, folder: Path) -> None:
     )
 
 
+def architecture_of(folder: Path) -> NetworkSection | None:
+    """The student of which `save_model` wrote the values here; None for the user's own model."""
+    told = json.loads((folder / _FACTS).read_text())["architecture"]
+    return None if told is None else NetworkSection.model_validate(told)
+
+
 def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
-    """Read what `save_model` wrote into a fresh network."""
+    """Read what `save_model` wrote into a fresh network; `build` makes those of the folder's `architecture_of`."""
     from nncf.torch import load_from_config
 
     facts = json.loads((folder / _FACTS).read_text())
@@ -157,6 +167,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         outputs=tuple(_spec(item) for item in facts["outputs"]),
         frozen=frozenset(facts["frozen"]),
         pinned=None if facts["pinned"] is None else Grid.from_dict(facts["pinned"]),
+        architecture=architecture_of(folder),
         edits=tuple(facts["edits"]),
         levels=facts["levels"],
         shared=facts["shared"],

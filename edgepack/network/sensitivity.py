@@ -14,9 +14,9 @@ from edgepack.core.errors import DataError, RecipeError, did_you_mean
 from edgepack.core.types import Progress, Samples
 from edgepack.network.grid import trace
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS
+from edgepack.network.losses import output_distance
 from edgepack.network.masks import without_hooks
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked, lookups_told
-from edgepack.network.train import output_distance
 from edgepack.network.training import Training
 
 BITS_MIN, BITS_MAX = 2, 16
@@ -29,7 +29,7 @@ _DISTILL = Training(steps=1)  # its loss and temperature are those of a recipe t
 class LayerSensitivity:
     """A weight rounded alone: by parameter name, how far the outputs move, and how far the weight itself does.
 
-    `output_distance` is the mean over samples of the loss of `network.train`: the Kullback-Leibler divergence of class scores in nats, the mean squared
+    `output_distance` is the mean over samples of the loss of `network.losses`: the Kullback-Leibler divergence of class scores in nats, the mean squared
     error over the variance for outputs of other shapes. `sqnr_db` is the weight's power over that of its rounding error; 200 where it loses nothing.
     """
 

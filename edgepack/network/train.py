@@ -1,4 +1,4 @@
-"""The training loop that pruning and quantization share: self-distillation, resumable at any moment.
+"""The training loop that all methods share: distillation, resumable at any moment.
 
 Every random choice of step `n` follows from (seed, n) alone, so a run that was killed and resumed ends in the same bytes
 as one that was not.
@@ -12,6 +12,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Samples, SampleSource
 from edgepack.network.channels.norms import batch_norms
 from edgepack.network.grid import keep_zero_exact
+from edgepack.network.losses import Features, likeness_loss, output_distance
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
 from edgepack.network.training import Training
 
@@ -58,7 +60,7 @@ class _Progress:
 
 
 class Trainer:
-    """Trains `model.network` in place towards `teacher` (the float network) on `samples`.
+    """Trains `model.network` in place towards `teacher` (a float network) on `samples`.
 
     `before_step(step, total)` runs before each step (a pruning schedule lives there); a checkpoint can be the best one after the share
     `best_after` of the steps. `learns_norms`: batch norms work with each batch's own statistics and follow them, instead of keeping those that they
@@ -84,10 +86,12 @@ class Trainer:
         self.before_step = before_step
         self.is_hooked = is_hooked(model.network)
         self.norms = batch_norms(model.network) if learns_norms else []
-        if options.loss == "labels" and samples.labels is None:
+        if options.needs_labels and samples.labels is None:
             raise DataError(
-                'loss = "labels" needs labelled training samples; give the provider labels, or use loss = "distill"'
+                "a loss with labels needs labelled training samples; give the provider labels, "
+                "or use loss = \"distill\" without 'labels_weight'"
             )
+        self.features: tuple[Features, Features] | None = None
         order = np.random.default_rng([seed, 7]).permutation(len(samples))
         held = int(len(samples) * options.holdout)
         # Positions, not copies: the training samples are the largest thing in memory.
@@ -100,7 +104,21 @@ class Trainer:
             parameter.requires_grad = False
 
     def run(self, progress: Progress, *, what: str) -> Trained:
-        """Train to the end and leave the best checkpoint's values in the network. Raises StageError when the loss is not finite."""
+        """Train to the end and leave the best checkpoint's values in the network.
+
+        Raises StageError when the loss is not finite, and RecipeError for a module of `features` that is not there.
+        """
+        if not self.options.features:
+            return self._run(progress, what)
+        ours, theirs = zip(*self.options.feature_pairs, strict=True)
+        with (
+            closing(Features(self.model.network, ours, where="train.features: the network that learns")) as learner,
+            closing(Features(self.teacher, theirs, where="train.features: the teacher")) as teacher,
+        ):
+            self.features = learner, teacher
+            return self._run(progress, what)
+
+    def _run(self, progress: Progress, what: str) -> Trained:
         parameters = [p for p in self.model.network.parameters() if p.requires_grad and p.is_floating_point()]
         optimizer = _make_optimizer(self.options, parameters)
         state = self._resume(optimizer, progress)
@@ -167,12 +185,20 @@ class Trainer:
 
     def _loss(self, inputs: tuple[torch.Tensor, ...], batch: Samples) -> torch.Tensor:
         outputs = flat_outputs(self.model.network(*inputs))
-        if self.options.loss == "labels" and batch.labels is not None:
-            return functional.cross_entropy(outputs[0], torch.from_numpy(batch.labels))
-        with torch.no_grad():
-            wanted = flat_outputs(self.teacher(*inputs))
-        losses = [output_distance(ours, theirs, self.options) for ours, theirs in zip(outputs, wanted, strict=True)]
-        return torch.stack(losses).sum()
+        share = 1.0 if self.options.loss == "labels" else self.options.labels_weight
+        parts = []
+        if share and batch.labels is not None:
+            parts.append(share * functional.cross_entropy(outputs[0], torch.from_numpy(batch.labels)))
+        if share < 1 or self.features is not None:
+            with torch.no_grad():
+                wanted = flat_outputs(self.teacher(*inputs))
+            apart = [output_distance(ours, theirs, self.options) for ours, theirs in zip(outputs, wanted, strict=True)]
+            parts += [(1 - share) * torch.stack(apart).sum()] if share < 1 else []
+        if self.features is not None:
+            ours, theirs = (one.take() for one in self.features)
+            unlike = [likeness_loss(*pair) for pair in zip(ours, theirs, strict=True)]
+            parts.append(self.options.features_weight * torch.stack(unlike).mean())
+        return torch.stack(parts).sum()
 
     def _judge(self, state: _Progress) -> None:
         """Compute the held-out loss; remember the network if it is the best so far."""
@@ -246,19 +272,6 @@ def _schedule_factor(options: Training, step: int, total: int) -> float:
         return 1.0
     done = (step - options.warmup_steps) / max(1, total - options.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def output_distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> torch.Tensor:
-    """How far one output is from another of the same samples: the loss that distills. A scalar; see `Training.loss`."""
-    temperature = options.temperature
-    if options.loss == "mse" or ours.dim() != 2 or ours.shape[1] < 2:
-        return functional.mse_loss(ours, theirs) / theirs.var().clamp_min(1e-12)
-    return functional.kl_div(
-        functional.log_softmax(ours / temperature, dim=1),
-        functional.log_softmax(theirs / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    ) * (temperature**2)
 
 
 def _augmented(

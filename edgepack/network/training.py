@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from edgepack.core.section import Section
+from edgepack.recipe import NetworkSection
 
 Augmentation = Literal["hflip", "shift"]
 
@@ -28,10 +29,27 @@ class Training(Section):
     weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of the optimizer.")
     loss: Literal["distill", "mse", "labels"] = Field(
         default="distill",
-        description="`distill` learns from the float model and needs no labels: Kullback-Leibler divergence of class scores (Hinton et al. 2015, "
+        description="`distill` learns from a teacher, the float model, and needs no labels: Kullback-Leibler divergence of class scores (Hinton et al. 2015, "
         "arXiv:1503.02531), mean squared error for outputs of other shapes; `mse` is the latter for every output; `labels` is cross-entropy.",
     )
     temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of `distill`.")
+    labels_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Beside `distill`, the share of the labels' cross-entropy in the loss; the teacher has the rest. Needs labels in `data.train`.",
+    )
+    features: tuple[str | dict[str, str], ...] = Field(
+        default=(),
+        description='Modules whose outputs shall be alike, too, by name: `["layer1", "layer2"]`, or, where the teacher\'s has another, `{ "block3" = "layer2.1" }`. '
+        "Which samples resemble each other is compared (Tung and Mori 2019, arXiv:1907.09682), so channels and sizes may differ.",
+    )
+    features_weight: float = Field(
+        default=1.0, gt=0, description="Weight of the `features`' loss, the mean over them, beside that of the outputs."
+    )
+    teacher: NetworkSection | None = Field(
+        default=None, description="Who teaches. Default: the float model that the build began with."
+    )
     augment: tuple[Augmentation, ...] = Field(
         default=(), description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`)."
     )
@@ -57,3 +75,28 @@ class Training(Section):
         if self.patience is not None and self.holdout == 0:
             raise ValueError("'patience' needs a 'holdout' above 0")
         return self
+
+    @model_validator(mode="after")
+    def _teacher_is_asked(self) -> Training:
+        if self.labels_weight and self.loss != "distill":
+            raise ValueError(
+                f'\'labels_weight\' mixes labels into loss = "distill", not into "{self.loss}"; leave one of them out'
+            )
+        if "features_weight" in self.model_fields_set and not self.features:
+            raise ValueError("'features_weight' needs 'features'")
+        if self.teacher is not None and self.loss == "labels" and not self.features:
+            raise ValueError(
+                "nobody asks the 'teacher' with loss = \"labels\" and no 'features'; leave one of them out"
+            )
+        return self
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the training samples must have labels."""
+        return self.loss == "labels" or self.labels_weight > 0
+
+    @property
+    def feature_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The modules of `features`: (in the network that learns, in the teacher)."""
+        pairs = [[(one, one)] if isinstance(one, str) else list(one.items()) for one in self.features]
+        return tuple(pair for some in pairs for pair in some)

@@ -17,7 +17,7 @@ from edgepack.core.section import Section, validate
 from edgepack.recipe.bundle import BundleSection, ExportSection, PostprocessStep
 from edgepack.recipe.data import DataSection, DataSections, PreprocessStep
 from edgepack.recipe.judging import BudgetSection, FidelitySection, MetricSection, ParitySection
-from edgepack.recipe.model import InputSection, ModelSection
+from edgepack.recipe.model import InputSection, ModelSection, NetworkSection
 from edgepack.recipe.tune import TuneSection
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "InputSection",
     "MetricSection",
     "ModelSection",
+    "NetworkSection",
     "ParitySection",
     "PostprocessStep",
     "PreprocessStep",
@@ -48,9 +49,7 @@ class CompressStep(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str = Field(
-        description="`prune_channels`, `prune_entropy`, `prune_magnitude`, `sort_channels` or `quantize`."
-    )
+    method: str = Field(description="Name of a compression method: those below, and those of packages of your own.")
 
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})

@@ -28,6 +28,27 @@ class InputSection(Section):
     )
 
 
+class NetworkSection(Section):
+    """Another network of your code: a teacher, or a student. It takes the model's inputs and gives outputs of the same shapes."""
+
+    factory: str = Field(
+        description="`module:function` that returns the `torch.nn.Module`. Looked up beside the recipe first."
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+    weights: str | None = Field(
+        default=None,
+        description="State dict to load, as `model.weights`. Leave out if the factory loads its own, or to start from fresh values.",
+    )
+    weights_key: str | None = Field(
+        default=None, description="Key under which the state dict lies in a checkpoint dictionary, e.g. `state_dict`."
+    )
+
+    @field_validator("factory")
+    @classmethod
+    def _factory_is_a_reference(cls, value: str) -> str:
+        return _reference(value)
+
+
 class ModelSection(Section):
     """The trained model: a `factory` in your code with a state dict beside it, or a `file` that holds the whole model."""
 
@@ -69,9 +90,7 @@ class ModelSection(Section):
     @field_validator("factory")
     @classmethod
     def _factory_is_a_reference(cls, value: str | None) -> str | None:
-        if value is not None and not _FACTORY.match(value):
-            raise ValueError(f"must look like 'module:function', got '{value}'")
-        return value
+        return None if value is None else _reference(value)
 
     @field_validator("inputs")
     @classmethod
@@ -93,3 +112,9 @@ class ModelSection(Section):
         if alone:
             raise ValueError(f"{alone[0]}: belongs to 'factory'; a model file holds its own weights")
         return self
+
+
+def _reference(value: str) -> str:
+    if not _FACTORY.match(value):
+        raise ValueError(f"must look like 'module:function', got '{value}'")
+    return value

@@ -39,13 +39,14 @@ _IMPORTED: dict[str, tuple[Path, str]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchFactory:
-    """`factory = "module:function"` and `weights = "file"` of the recipe."""
+    """`factory = "module:function"` and `weights = "file"` of the recipe; `seed` is that of a fresh network's values."""
 
     abilities: ClassVar[Abilities] = Abilities()
     tools: ClassVar[tuple[str, ...]] = ()
 
     section: ModelSection
     folder: Path
+    seed: int = 0
 
     def inputs(self) -> tuple[InputSection, ...]:
         """As the recipe says."""
@@ -89,7 +90,7 @@ class TorchFactory:
         name = self._factory
         with _importable(self.folder, name):
             function = _factory(name)
-            torch.manual_seed(0)
+            torch.manual_seed(self.seed)
             try:
                 network = function(**self.section.args)
             except Exception as exc:

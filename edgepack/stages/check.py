@@ -7,9 +7,10 @@ from typing import Any
 
 from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.types import Progress
+from edgepack.methods.protocol import trainings_of
 from edgepack.plan import BuildPlan
 from edgepack.stages.export import ExportedModel
-from edgepack.stages.samples import open_role, samples_of
+from edgepack.stages.samples import open_role
 from edgepack.store.cache import StageCache
 
 
@@ -23,6 +24,7 @@ def check(plan: BuildPlan, cache: StageCache, original: ExportedModel, progress:
     classes = shape[-1] if len(shape) == 2 else None
     if plan.labels and classes is not None and len(plan.labels) != classes:
         raise RecipeError(f"bundle.labels: {len(plan.labels)} names for {classes} classes; give one name per class")
+    learns_labels = any(train.needs_labels for _, method in plan.steps for train in trainings_of(method).values())
     roles = [data for data in (plan.train, plan.calibration) if data is not None]
     key = plan.key(
         "check",
@@ -30,12 +32,14 @@ def check(plan: BuildPlan, cache: StageCache, original: ExportedModel, progress:
         list(plan.preprocess),
         [item.model_dump(mode="json") for item in plan.inputs],
         classes,
+        learns_labels,
     )
 
     def work(scratch: Path) -> dict[str, Any]:
         progress.start("Checking the samples")
         for data in roles:
-            samples_of(plan, data, first=1)
+            wanted = learns_labels and data is plan.train
+            open_role(plan, data, classes=classes if wanted else None, labelled=wanted, first=1).all()
         open_role(plan, plan.evaluation, classes=classes, labelled=True, first=1).all()
         progress.done()
         return {}

@@ -15,6 +15,7 @@ from edgepack.core.errors import UnsupportedError
 from edgepack.core.files import write_json
 from edgepack.core.types import Artifact, Grid, Layout, Progress, QuantParams, Signature
 from edgepack.exporters.protocol import Exported
+from edgepack.methods.protocol import student_of
 from edgepack.plan import BuildPlan, file_digests
 from edgepack.runtimes import Execution
 from edgepack.stages.load import Stored
@@ -49,14 +50,16 @@ class ExportedModel:
     edits: tuple[Mapping[str, Any], ...]
 
 
-def baseline(plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progress) -> ExportedModel:
-    """The original float model as the target runs it: what a bundle is compared with.
+def baseline(
+    plan: BuildPlan, cache: StageCache, loaded: Stored, progress: Progress, *, is_student: bool = False
+) -> ExportedModel:
+    """The original float model as the target runs it: what a bundle is compared with. Or a student as it is before it learns.
 
-    When the recipe quantizes, also lays the integer graph out with made-up ranges, so that an operator the target can't take stops
+    When the recipe quantizes, also lays the integer graph of the one that ships out with made-up ranges, so that an operator the target can't take stops
     the build here, named, before any training. Raises UnsupportedError.
     """
-    key = baseline_key(plan, loaded.key)
-    constraints = _grid_to_check(plan)
+    key = baseline_key(plan, loaded.key, is_student=is_student)
+    constraints = _grid_to_check(plan, is_student=is_student)
 
     def work(scratch: Path) -> dict[str, Any]:
         model = loaded.open(plan)
@@ -107,9 +110,9 @@ def adopt_key(plan: BuildPlan) -> str:
     return plan.key("adopt", digests, [item.model_dump(mode="json") for item in plan.inputs], *_export_inputs(plan))
 
 
-def baseline_key(plan: BuildPlan, loaded: str) -> str:
+def baseline_key(plan: BuildPlan, loaded: str, *, is_student: bool = False) -> str:
     """The key of the baseline of the model with key `loaded`."""
-    grid = _grid_to_check(plan)
+    grid = _grid_to_check(plan, is_student=is_student)
     return plan.key("baseline", loaded, *_export_inputs(plan), grid.model_dump(mode="json") if grid else None)
 
 
@@ -118,8 +121,10 @@ def export_key(plan: BuildPlan, compressed: str) -> str:
     return plan.key("export", compressed, *_export_inputs(plan), plan.target.limits.model_dump(mode="json"))
 
 
-def _grid_to_check(plan: BuildPlan) -> NumericConstraints | None:
-    return plan.constraints if any(name == "quantize" for name, _ in plan.steps) else None
+def _grid_to_check(plan: BuildPlan, *, is_student: bool) -> NumericConstraints | None:
+    """The grid of the network that ships, which is the student's where there is one; None for a network that stays float."""
+    ships = is_student == any(student_of(method) is not None for _, method in plan.steps)
+    return plan.constraints if ships and any(name == "quantize" for name, _ in plan.steps) else None
 
 
 def _export_inputs(plan: BuildPlan) -> tuple[Any, ...]:

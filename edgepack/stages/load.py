@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from edgepack.core.digest import digest_of
-from edgepack.core.files import out_of_space_is_clear, write_json
+from edgepack.core.files import out_of_space_is_clear
 from edgepack.core.types import Progress
-from edgepack.plan import BuildPlan, file_digests
+from edgepack.plan import BuildPlan
+from edgepack.sources.networks import open_network
+from edgepack.stages.imports import code_digests, imports_file, known_imports, remember_imports
 from edgepack.store.cache import StageCache
 from edgepack.updates import refuse_other_weights
 
@@ -38,11 +38,17 @@ class Stored:
 
     def open(self, plan: BuildPlan) -> Model:
         """Read it into a fresh network."""
-        from edgepack.network.model import load_model
+        from edgepack.network.model import architecture_of, load_model
         from edgepack.network.runtime_setup import prepare
 
         prepare(threads=plan.threads, seed=plan.recipe.seed)
-        return load_model(plan.source.builder((self.loaded or self.folder) / _SOURCE), self.folder)
+        other = architecture_of(self.folder)
+        source = (
+            plan.source
+            if other is None
+            else open_network(other, plan.folder, inputs=plan.inputs, seed=plan.recipe.seed)
+        )
+        return load_model(source.builder((self.loaded or self.folder) / _SOURCE), self.folder)
 
 
 def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
@@ -57,7 +63,7 @@ def load(plan: BuildPlan, cache: StageCache, progress: Progress) -> Stored:
     prepare(threads=plan.threads, seed=plan.recipe.seed)
     with _converting(plan, cache, progress) as converted:
         model, dependencies = plan.source.load(converted)
-        write_json(_dependencies_file(plan, cache), [str(path) for path in dependencies])
+        remember_imports(plan, cache, _origin(plan), dependencies)
         key = _key(plan, dependencies)
 
         def work(scratch: Path) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def refuse_other_base(plans: Sequence[BuildPlan], loaded: Stored) -> None:
 
 def known_key(plan: BuildPlan, cache: StageCache) -> str | None:
     """The float model's key, by the code files that the factory imported last time; None before the first load."""
-    known = _read_dependencies(plan, cache)
+    known = known_imports(plan, cache, _origin(plan))
     return None if known is None else _key(plan, known)
 
 
@@ -93,7 +99,7 @@ def _converting(plan: BuildPlan, cache: StageCache, progress: Progress) -> Itera
     Named and locked as every half-made stage, so that `edgepack cache prune` knows it as one.
     """
     stages = cache.root / "stages"
-    with cache.locked("load", digest_of(str(_dependencies_file(plan, cache))), progress=progress):
+    with cache.locked("load", digest_of(str(imports_file(plan, cache, _origin(plan)))), progress=progress):
         with out_of_space_is_clear(stages):
             stages.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=stages, prefix=".part-load-", ignore_cleanup_errors=True) as folder:
@@ -101,9 +107,13 @@ def _converting(plan: BuildPlan, cache: StageCache, progress: Progress) -> Itera
 
 
 def _key(plan: BuildPlan, dependencies: tuple[Path, ...]) -> str:
-    files = tuple(sorted({*plan.source.files(), *dependencies}))
-    digests = [[_placeless(file, plan.folder), digest] for file, digest in file_digests(files).items()]
-    return plan.key("load", plan.recipe.model.model_dump(mode="json"), sorted(digests), _versions(plan.source.tools))
+    digests = code_digests(plan, (*plan.source.files(), *dependencies))
+    return plan.key("load", plan.recipe.model.model_dump(mode="json"), digests, _versions(plan.source.tools))
+
+
+def _origin(plan: BuildPlan) -> str:
+    about = plan.recipe.model
+    return str(about.factory or about.file)
 
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
@@ -114,22 +124,3 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "absent"
     return found
-
-
-def _placeless(file: Path, folder: Path) -> str:
-    """The file's name without the place of the project or of Python: the same project has the same keys, and bundle, everywhere."""
-    roots = [folder, *sorted((Path(entry) for entry in sys.path if entry), key=lambda root: -len(root.parts))]
-    return next((str(file.relative_to(root)) for root in roots if file.is_relative_to(root)), file.name)
-
-
-def _dependencies_file(plan: BuildPlan, cache: StageCache) -> Path:
-    about = plan.recipe.model
-    return cache.root / "dependencies" / f"{digest_of([str(plan.folder), about.factory or about.file])[:20]}.json"
-
-
-def _read_dependencies(plan: BuildPlan, cache: StageCache) -> tuple[Path, ...] | None:
-    file = _dependencies_file(plan, cache)
-    try:
-        return tuple(Path(item) for item in json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None

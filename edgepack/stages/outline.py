@@ -15,6 +15,7 @@ from edgepack.stages.divergence import layers_key
 from edgepack.stages.evaluate import outputs_keys
 from edgepack.stages.export import adopt_key, baseline_key, export_key
 from edgepack.stages.load import known_key
+from edgepack.stages.networks import known_network_keys
 from edgepack.store.cache import StageCache
 
 
@@ -62,7 +63,8 @@ def _stages(plan: BuildPlan, cache: StageCache) -> Iterator[tuple[str, str | Non
     yield "baseline", loaded and baseline_key(plan, loaded)
     current = loaded
     for name, method in plan.steps:
-        current = current and step_key(plan, current, name, method)
+        networks = known_network_keys(plan, cache, method)
+        current = None if current is None or networks is None else step_key(plan, current, name, method, networks)
         yield name, current
     exported = current and export_key(plan, current)
     yield "export", exported

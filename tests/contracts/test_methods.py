@@ -20,6 +20,10 @@ SHORT: dict[str, list[str]] = {
     "prune_entropy": [
         'sparsity = 0.3\nlevels = 15\nlevels_per = "channel"\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 1e-3'
     ],
+    "distill": [
+        'factory = "student:small"\n[compress.train]\nsteps = 60\nbatch_size = 8\nlearning_rate = 0.02\n'
+        'features = [{ first = "stem" }, { second = "down" }]'
+    ],
     "prune_magnitude": ["sparsity = 0.3\n[compress.train]\nsteps = 4\nbatch_size = 8"],
     "prune_channels": [
         "sparsity = 0.1\nrounds = 2\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"
