@@ -42,6 +42,7 @@ NEIGHBOURS = {
     ("tune", "report"): "a search draws its picture as reports draw theirs",
     ("explain", "bench"): "layers are timed by the bench that a user calls",
     ("explain", "opened"): "the original lies in the work folder of the bundle's build",
+    ("explain", "tune"): "the bytes of a step on the wire are counted as a search counts them",
     ("explain", "report"): "its page has the report's style, and draws with the same axes",
     ("pipeline", "bench"): "the build measures budgets with the same bench that a user calls",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from edgepack.cli.explain_steps import about_losses, about_steps, steps_table
 from edgepack.cli.tables import facts, plain_table
 from edgepack.cli.terminal import console_on, draw
 from edgepack.cli.words import percent, size
@@ -34,11 +35,17 @@ _COLUMNS: dict[str, Callable[[LayerAccount], str]] = {
     "rounding dB": lambda one: _fixed(one.rounding_sqnr_db, 1),
     "output dB": lambda one: _fixed(one.output_sqnr_db, 1),
     "change dB": lambda one: _fixed(None if one.original is None else one.original.change_sqnr_db, 1),
+    "sensitivity": lambda one: _brief(None if one.loss is None else one.loss.sensitivity),
+    "share": lambda one: _share(None if one.loss is None else one.loss.share),
+    "points": lambda one: _fixed(None if one.loss is None else one.loss.points, 2),
 }
 # In the order in which they get a place on a narrow terminal.
 _WANTED = (
     "coded",
     "bits/weight",
+    "share",
+    "sensitivity",
+    "points",
     "parameters",
     "zeros",
     "MACs",
@@ -56,6 +63,8 @@ _ORDERS: dict[str, Callable[[LayerAccount], float]] = {
     "parameters": lambda one: one.parameters,
     "macs": lambda one: one.macs or 0,
     "bits": lambda one: one.bits_per_weight or 0.0,
+    "sensitivity": lambda one: 0.0 if one.loss is None else one.loss.sensitivity or 0.0,
+    "share": lambda one: 0.0 if one.loss is None else one.loss.share or 0.0,
 }
 
 
@@ -64,10 +73,17 @@ def show(accounts: Sequence[Account], *, order: str, top: int | None) -> None:
     width = console_on(sys.stdout).width
     if len(accounts) == 1:
         draw(layers_table(accounts[0], order=order, top=top, width=width), _about(accounts[0]))
+        _draw_steps(accounts[0], width)
         return
     draw(side_by_side(accounts, order=order, top=top))
     for account in accounts:
         draw(f"\n[bold]{escape(printable(account.title))}[/]", _about(account))
+        _draw_steps(account, width)
+
+
+def _draw_steps(account: Account, width: int) -> None:
+    if account.steps is not None:
+        draw(steps_table(account.steps, width=width), facts(about_steps(account.steps)))
 
 
 def layers_table(account: Account, *, order: str, top: int | None, width: int) -> Table:
@@ -154,10 +170,11 @@ def _about(account: Account) -> Table:
         ("model", f"{size(account.model_bytes)}, {rest}{original}"),
         ("quality", "" if quality is None else f"{escape(quality.metric)} {percent(quality.value)}"),
         ("meaning", escape(account.meaning)),
+        *about_losses(account),
         *(
             (f"no {name}", escape(reason))
             for name, reason in account.unknown.items()
-            if name in ("original", "quality")
+            if name in ("original", "quality", "loss_share")
         ),
     ]
     return facts(pairs)
@@ -175,6 +192,10 @@ def _whole(value: int | None) -> str:
 
 def _fixed(value: float | None, decimals: int) -> str:
     return _NONE if value is None else f"{value:.{decimals}f}"
+
+
+def _brief(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2g}"
 
 
 def _share(value: float | None) -> str:

@@ -2,5 +2,6 @@
 
 from edgepack.explain.account import Account, LayerAccount
 from edgepack.explain.explain import explain
+from edgepack.explain.facts import Sensitivity
 
-__all__ = ["Account", "LayerAccount", "explain"]
+__all__ = ["Account", "LayerAccount", "Sensitivity", "explain"]

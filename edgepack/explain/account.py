@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from edgepack.explain.facts import LayerLoss, Losses, StepAccount, Steps
 from edgepack.explain.weights import Histogram
 
 
@@ -28,7 +29,7 @@ class LayerAccount:
     are all constants of the layer in the model file, `coded_bytes` the same coded, `bits_per_weight` of the weights alone, coded.
     `sparsity` is the share of weights that are 0; `distinct_codes` counts the values that weights take. `rounding_sqnr_db` is
     the weights' power over step² / 12, `output_sqnr_db` what the build measured at the layer's output against the compressed network. `latency_ms` is the
-    mean time of the layer's operators in one inference, in a profiled process on this machine.
+    mean time of the layer's operators in one inference, in a profiled process on this machine. `loss` is there when it was asked for.
     `unknown` says why a value is None, by its name.
     """
 
@@ -48,6 +49,7 @@ class LayerAccount:
     latency_ms: float | None
     histogram: Histogram | None
     original: Original | None
+    loss: LayerLoss | None = None
     unknown: dict[str, str]
 
 
@@ -84,7 +86,8 @@ class Account:
     """One model explained.
 
     `model_bytes` are its files; of them `other_constants_bytes` belong to no layer, and `structure_bytes` are what is no tensor. `description_bits` is the
-    length of all of it coded, each tensor alone. `latency_ms` is the time of all operators in the profile, those of no layer with them. `unknown` says why a value is None.
+    length of all of it coded, each tensor alone. `latency_ms` is the time of all operators in the profile, those of no layer with them.
+    `losses` and `steps` are there when they were asked for. `unknown` says why a value is None.
     """
 
     title: str
@@ -103,6 +106,8 @@ class Account:
     original_bytes: int | None
     latency_ms: float | None
     quality: Quality | None
+    losses: Losses | None = None
+    steps: Steps | None = None
     unknown: dict[str, str]
 
     @property
@@ -163,12 +168,22 @@ class Account:
         return {**content, "description_bits": self.description_bits, "meaning": self.meaning}
 
 
+_NESTED = ("histogram", "original", "loss", "unknown")
+_LOSS_COLUMNS = {
+    "sensitivity": "sensitivity",
+    "sensitivity_sqnr_db": "sensitivity_sqnr_db",
+    "loss_share": "share",
+    "loss_alone": "alone",
+    "loss_points": "points",
+    "loss_points_share": "points_share",
+}
 CSV_HEAD = (
     "bundle",
-    *(one.name for one in fields(LayerAccount) if one.name not in ("histogram", "original", "unknown")),
+    *(one.name for one in fields(LayerAccount) if one.name not in _NESTED),
     "original_parameters",
     "original_macs",
     "change_sqnr_db",
+    *_LOSS_COLUMNS,
 )
 
 
@@ -177,7 +192,7 @@ def csv_rows(accounts: Iterable[Account]) -> list[dict[str, Any]]:
     rows = []
     for account in accounts:
         for one in account.layers:
-            row = {key: value for key, value in asdict(one).items() if key in CSV_HEAD}
+            row = {key: getattr(one, key, None) for key in CSV_HEAD}
             original = one.original
             row |= {"bundle": account.title}
             row |= {
@@ -185,7 +200,26 @@ def csv_rows(accounts: Iterable[Account]) -> list[dict[str, Any]]:
                 "original_macs": None if original is None else original.macs,
                 "change_sqnr_db": None if original is None else original.change_sqnr_db,
             }
+            row |= {column: getattr(one.loss, field, None) for column, field in _LOSS_COLUMNS.items()}
             rows.append(row)
+    return rows
+
+
+STEPS_HEAD = (
+    "bundle",
+    *(one.name for one in fields(StepAccount) if one.name not in ("drop_ci95", "unknown")),
+    "drop_low",
+    "drop_high",
+)
+
+
+def steps_csv_rows(accounts: Iterable[Account]) -> list[dict[str, Any]]:
+    """One row a step, of every account that has steps; None is an empty cell."""
+    rows = []
+    for account in accounts:
+        for one in account.steps.rows if account.steps is not None else ():
+            row = {name: getattr(one, name, None) for name in STEPS_HEAD}
+            rows.append({**row, "bundle": account.title, "drop_low": one.drop_ci95[0], "drop_high": one.drop_ci95[1]})
     return rows
 
 

@@ -41,7 +41,7 @@ def bytes_figure(account: Account, colour: str) -> Markup:
         )
         for one in account.layers
     ]
-    return _bars(bars, colour, title="kB: in the file (light), coded (full)", factor=1e-3, what="Bytes by layer")
+    return bars_figure(bars, colour, title="kB: in the file (light), coded (full)", factor=1e-3, what="Bytes by layer")
 
 
 def parameters_figure(account: Account, colour: str) -> Markup:
@@ -55,7 +55,7 @@ def parameters_figure(account: Account, colour: str) -> Markup:
         bars.append(Bar(name=one.name, whole=whole, part=one.nonzero_parameters, tip=told))
     light = "original" if any(one.original for one in account.layers) else "in the file"
     title = f"thousands: {light} (light), not 0 (full)"
-    return _bars(bars, colour, title=title, factor=1e-3, what="Parameters by layer")
+    return bars_figure(bars, colour, title=title, factor=1e-3, what="Parameters by layer")
 
 
 def macs_figure(account: Account, colour: str) -> Markup:
@@ -67,17 +67,20 @@ def macs_figure(account: Account, colour: str) -> Markup:
         tip = f"{one.name}: {now:,} MACs" if one.macs is not None else f"{one.name}: {one.unknown['macs']}"
         bars.append(Bar(name=one.name, whole=before, part=now, tip=tip))
     light = ": original (light), now (full)" if any(one.original for one in account.layers) else ""
-    return _bars(bars, colour, title=f"million MACs{light}", factor=1e-6, what="Multiplications by layer")
+    return bars_figure(bars, colour, title=f"million MACs{light}", factor=1e-6, what="Multiplications by layer")
 
 
-def _bars(bars: Sequence[Bar], colour: str, *, title: str, factor: float, what: str) -> Markup:
+def bars_figure(
+    bars: Sequence[Bar], colour: str, *, title: str, factor: float, what: str, least: float = 1.0
+) -> Markup:
+    """A row for each bar; the axis reaches to `least` at least."""
     bottom = _TOP + _ROW * len(bars) + 2
-    largest = max([1.0, *(max(bar.whole, bar.part) for bar in bars)])
+    largest = max([least, *(max(bar.whole, bar.part) for bar in bars)])
     x = Scale(low=0.0, high=largest * 1.02, start=_LEFT, end=_RIGHT)
     parts = [value_axis(x, top=_TOP - 4, bottom=bottom, title=title, factor=factor, count=4)]
     for number, bar in enumerate(bars):
         top = _TOP + _ROW * number
-        parts.append(text(_LEFT - 6, top + 11, _short(bar.name), anchor="end"))
+        parts.append(text(_LEFT - 6, top + 11, short(bar.name), anchor="end"))
         for value, height, class_ in ((bar.whole, 10.0, "hill"), (bar.part, 10.0, "dot")):
             width = max(0.5, x(value) - _LEFT) if value else 0.0
             parts.append(tag("rect", x=_LEFT, y=top + 2, width=width, height=height, class_=f"{colour} {class_}"))
@@ -86,7 +89,8 @@ def _bars(bars: Sequence[Bar], colour: str, *, title: str, factor: float, what: 
     return picture(join(parts), height=bottom + 36, title=what)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """The end of a long name, which says most."""
     return name if len(name) <= _NAME_LENGTH else f"…{name[1 - _NAME_LENGTH :]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edgepack.bundle import Bundle, read_bundle
@@ -13,6 +13,8 @@ from edgepack.bundle.update_base import GridEntry
 from edgepack.codec.types import Profile
 from edgepack.core.types import Progress, Silent
 from edgepack.explain.account import Account, LayerAccount, Quality
+from edgepack.explain.build import KeptBuild, kept_build
+from edgepack.explain.facts import Sensitivity
 from edgepack.explain.graph import Graph, graph_of
 from edgepack.explain.layers import GraphLayer, LayerPart, layers_of
 from edgepack.explain.names import grids_of, names_of, operations_of, output_sqnr_of, steps_of
@@ -35,14 +37,19 @@ def explain(
     work_folder: Path | None = None,
     profile: Profile = "small",
     latency: bool = False,
+    sensitivity: Sensitivity | None = None,
+    steps: bool = False,
+    recipe: Path | None = None,
     progress: Progress | None = None,
 ) -> Account:
     """Every layer of a bundle's variant (None: its only one): parameters, MACs, bytes, bits once coded.
 
     `work_folder` is where the bundle was built (default: `.edgepack` beside the bundle's folder): it has the original. `profile` is the codec's: 'small'
     is what `edgepack pack` writes, 'fast' is about one per cent more bits in a fifth of the time. With `latency` the model runs here, and its operators are timed.
+    With `sensitivity` the network runs on samples of the build's recipe (`recipe`; default: the file beside the work folder that the build read), with `steps` every model
+    that the build's steps made is exported and judged; with `latency`, timed, too.
     Raises BundleError for a damaged bundle and for a model format that is not known here, UsageError for a target that it hasn't, EnvironmentProblem where no C
-    compiler is there; with `latency` what `edgepack.opened.bench` raises.
+    compiler is there; with `latency` what `edgepack.opened.bench` raises; with `sensitivity` or `steps` UsageError where the build is not here, RecipeError and DataError.
     """
     progress = progress or Silent()
     bundle = read_bundle(path)
@@ -57,11 +64,35 @@ def explain(
     folder = work_folder or path.resolve().parent.parent / WORK_FOLDER
     original, why_not = original_of(bundle, variant, folder, names, layers)
     reader = _Reader(graph=graph, grids=grids, coder=coder, original=original, times=times)
-    sqnr = output_sqnr_of(bundle, variant, graph, layers)
-    operations = operations_of(bundle, variant, graph, layers)
-    accounts = tuple(reader.account(*one) for one in zip(names, layers, sqnr, operations, strict=True))
+    measured = output_sqnr_of(bundle, variant, graph, layers), operations_of(bundle, variant, graph, layers)
+    accounts = tuple(reader.account(*one) for one in zip(names, layers, *measured, strict=True))
     account = _account(bundle, variant, coder, accounts, rest, times, why_not)
     progress.done()
+    if sensitivity is not None or steps:
+        build = kept_build(bundle, variant, work_folder=folder, recipe=recipe, progress=progress)
+        account = _with_build(account, build, sensitivity, steps=steps, latency=latency, progress=progress)
+    return account
+
+
+def _with_build(
+    account: Account,
+    build: KeptBuild,
+    sensitivity: Sensitivity | None,
+    *,
+    steps: bool,
+    latency: bool,
+    progress: Progress,
+) -> Account:
+    """The account with what only the build's own models tell."""
+    if sensitivity is not None:
+        from edgepack.explain.losses import with_losses  # it loads torch, which nothing else here needs
+
+        account = with_losses(account, build, sensitivity, progress)
+    if steps:
+        from edgepack.explain.steps import steps_of
+
+        unknown = {name: reason for name, reason in account.unknown.items() if name != "steps"}
+        account = replace(account, steps=steps_of(build, latency=latency, progress=progress), unknown=unknown)
     return account
 
 
@@ -234,6 +265,8 @@ def _unknown(variant: Variant, why_not: str | None, times: LayerTimes | None) ->
         original_bytes="the bundle's lineage has no float model" if _original_bytes(variant) is None else None,
         loss="a bundle keeps the metric of its evaluation samples, not their loss",
         latency_ms="not measured: ask for it with --latency" if times is None else None,
+        losses="not measured: ask for it with --sensitivity",
+        steps="not measured: ask for it with --steps",
     )
 
 

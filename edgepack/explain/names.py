@@ -31,6 +31,12 @@ def grids_of(bundle: Bundle, variant: Variant) -> Mapping[str, GridEntry]:
     return {} if name is None else GridReport.model_validate_json(bundle.read(name)).weights
 
 
+def grid_targets_of(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
+    """The targets whose common grid a quantized model has; () where the bundle states none."""
+    name = report_name(bundle, variant, PurePosixPath(GRID_NAME).name)
+    return () if name is None else tuple(GridReport.model_validate_json(bundle.read(name)).targets)
+
+
 def names_of(layers: Sequence[GraphLayer], grids: Mapping[str, GridEntry]) -> tuple[str, ...]:
     """A name for each layer, each once: the source model's where the file or its grid leads to it, else the file's own."""
     by_place: dict[tuple[str, int], str] = {

@@ -19,9 +19,10 @@ from edgepack.explain.draw import (
     parameters_figure,
     size_figure,
 )
+from edgepack.explain.draw_losses import sensitivity_figure, share_figure, steps_figure
 from edgepack.report.draw.svg import marker, tag
 from edgepack.report.html import TEMPLATES as REPORT_TEMPLATES
-from edgepack.report.text import NONE, size
+from edgepack.report.text import NONE, digits, size
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _COLOURS = 6
@@ -62,9 +63,20 @@ def _model(account: Account, colour: str, number: int) -> dict[str, object]:
             ("Bytes", bytes_figure(account, colour)),
             ("Parameters", parameters_figure(account, colour)),
             ("Multiplications", macs_figure(account, colour)),
+            *_asked_for(account, colour),
         ],
+        "steps_picture": None if account.steps is None else steps_figure(account.steps, colour),
         "histograms": [(layer, figure) for layer, figure in drawn if figure is not None],
     }
+
+
+def _asked_for(account: Account, colour: str) -> list[tuple[str, Markup]]:
+    """The pictures of layers' losses, where they were measured."""
+    drawn = [
+        ("Sensitivity", sensitivity_figure(account, colour)),
+        ("Share of the loss", share_figure(account, colour)),
+    ]
+    return [(caption, figure) for caption, figure in drawn if figure is not None]
 
 
 def _environment() -> Environment:
@@ -75,7 +87,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size, "whole": _whole, "fixed": _fixed, "share": _share}
+    environment.filters |= {"size": size, "whole": _whole, "fixed": _fixed, "share": _share, "digits": _digits}
     return environment
 
 
@@ -83,9 +95,13 @@ def _whole(value: int | None) -> str:
     return NONE if value is None else f"{value:,}".replace(",", "\u202f")
 
 
+def _digits(value: float | None) -> str:
+    return NONE if value is None else digits(value)
+
+
 def _fixed(value: float | None, decimals: int) -> str:
-    return NONE if value is None else f"{value:.{decimals}f}".replace("-", "−")
+    return NONE if value is None else f"{round(value, decimals) or 0.0:.{decimals}f}".replace("-", "−")
 
 
 def _share(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2f}\u202f%"
+    return NONE if value is None else f"{100 * value:.2f}\u202f%".replace("-", "−")

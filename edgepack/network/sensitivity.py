@@ -22,7 +22,7 @@ from edgepack.network.training import Training
 BITS_MIN, BITS_MAX = 2, 16
 _BATCH = 32
 _SQNR_LIMIT_DB = 200.0
-_DISTILL = Training(steps=1)  # its loss and temperature are those of a recipe that names none
+DISTILL = Training(steps=1)  # its loss and temperature are those of a recipe that names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Reference:
         """The mean over samples of the loss of `network.train`, summed over outputs. Raises DataError where it is no number."""
         pairs = zip(self._joined(network), self._outputs, strict=True)
         with torch.no_grad():
-            total = sum(float(output_distance(ours, theirs, _DISTILL)) for ours, theirs in pairs)
+            total = sum(float(output_distance(ours, theirs, DISTILL)) for ours, theirs in pairs)
         if not math.isfinite(total):
             raise DataError(
                 f"the outputs of {len(self._samples)} samples are at a distance of {total}; look for samples that give no finite output"

@@ -81,3 +81,17 @@ def test_explain_of_something_that_is_no_bundle_says_so(run: Run, tmp_path: Path
     path.write_bytes(b"nothing")
 
     assert "model.edgepack" in run("explain", path, code=10).stderr
+
+
+def test_explain_measures_losses_and_steps_when_asked(run: Run, bundle: Path, tmp_path: Path) -> None:
+    asked = ("--points", "--bits", "3", "--steps", "--profile", "fast", "--sort", "share")
+    shown = run("explain", bundle, *asked, "--csv", tmp_path / "layers.csv").stdout
+
+    assert all(word in shown for word in ("sensitivity", "share", "points", "3 bits", "rounded activations"))
+    assert "After each step" in shown and "original" in shown and "quantize" in shown
+    with (tmp_path / "layers.steps.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["original", "quantize"]
+
+
+def test_bits_without_sensitivity_are_refused(run: Run, bundle: Path) -> None:
+    assert "--sensitivity" in run("explain", bundle, "--bits", "4", code=2).stderr
