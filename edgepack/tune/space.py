@@ -32,16 +32,17 @@ class Chooser(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Any number in low…high."""
+    """Any number in low…high. A search begins with `first`, or in the middle."""
 
     low: float
     high: float
     log: bool = False
+    first: float | None = None
 
     @property
     def start(self) -> float:
         """Where a search begins."""
-        return (self.low + self.high) / 2
+        return (self.low + self.high) / 2 if self.first is None else self.first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Searched:
 SPACE: dict[str, Searched] = {
     "prune_channels": Searched(
         slot="channels",
-        options={"sparsity": Range(low=0.1, high=0.8), "of": Choice(of=("parameters", "macs"))},
+        options={"sparsity": Range(low=0.1, high=0.8, first=0.25), "of": Choice(of=("parameters", "macs"))},
         strength="sparsity",
         ignores="{layer}",
     ),
@@ -114,8 +115,8 @@ SPACE: dict[str, Searched] = {
 }  # fmt: skip
 # What a search begins with: combinations that served many networks, each method alone, those first that are good more often. None needs another one's result.
 STARTS: tuple[tuple[str, ...], ...] = (
-    ("prune_entropy", "sort_channels"), ("prune_entropy",), ("prune_magnitude", "palettize", "sort_channels"), ("prune_magnitude",), ("palettize",),
-    ("prune_channels", "prune_entropy", "sort_channels"), ("low_rank",), ("prune_channels",), ("sort_channels",),
+    ("prune_entropy", "sort_channels"), ("prune_channels", "prune_entropy", "sort_channels"), ("prune_entropy",),
+    ("prune_magnitude", "palettize", "sort_channels"), ("prune_magnitude",), ("palettize",), ("low_rank",), ("prune_channels",), ("sort_channels",),
 )  # fmt: skip
 
 
