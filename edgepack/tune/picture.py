@@ -18,7 +18,7 @@ _HEIGHT = _BOTTOM + 38
 _LOG_FROM = 4.0
 _CUT_POINTS = 10.0  # how far above the best a loss is still drawn to scale
 _KEY_HEIGHT, _MARGIN = 34.0, 10.0
-_STYLES = (":root", "@media (prefers-color-scheme", "  --", "  }", "}", "svg text", ".grid", ".axis-line", ".c0", ".front", ".beaten", ".hollow", ".line", ".change")  # fmt: skip
+_STYLES = (":root", "@media (prefers-color-scheme", "  --", "  }", "}", "svg text", ".grid", ".axis-line", ".c0", ".mark", ".front", ".beaten", ".hollow", ".line", ".change")  # fmt: skip
 
 
 def figure(found: Found) -> Markup:
@@ -95,9 +95,9 @@ def _style() -> Markup:
 def _key(found: Found) -> Markup:
     """What the marks mean."""
     meanings = [
-        ("c0 front", 0, 4.5, "on the Pareto front"),
-        ("c0 beaten", 0, 4.5, "not on it"),
-        ("c0 hollow", 0, 2.5, "trained for a part"),
+        ("c0 front", 0, 4.5, "Pareto front"),
+        ("c0 beaten", 0, 4.5, "beaten"),
+        ("c0 hollow", 0, 2.5, "trained in part"),
     ]
     meanings += [("c1 front", 3, 6.5, "recommended")] if found.chosen is not None else []
     parts, x = [], 10.0
