@@ -20,7 +20,8 @@ from edgepack.stages.samples import samples_of
 from edgepack.store.cache import StageCache
 from edgepack.tune.guess import SizeGuess, weight_of
 from edgepack.tune.measure import Judge
-from edgepack.tune.space import SPACE, Space
+from edgepack.tune.space import SPACE
+from edgepack.tune.suggest import Space
 
 _BITS = 4  # what a layer is rounded to alone
 _SAMPLES = 64

@@ -177,8 +177,15 @@ def _with_codebooks(weights: Sequence[Weight], options: Mapping[str, Any]) -> tu
 
 
 def _rounded(weights: Sequence[Weight], options: Mapping[str, Any]) -> tuple[Weight, ...]:
-    bits = options.get("weights_bits", 8)
-    return tuple(replace(weight, bits=float(bits if isinstance(bits, int) else 8)) for weight in weights)
+    """int8, and int4 for the share that asks for it: large layers bear it best for what they save."""
+    narrow, left = set[str](), 0.0
+    if options.get("weights_bits") == 4:
+        left = float(options.get("int4_share") or 1.0) * sum(weight.count for weight in weights)
+    for weight in sorted(weights, key=lambda weight: -weight.count):
+        if left > 0:
+            narrow.add(weight.name)
+            left -= weight.count
+    return tuple(replace(weight, bits=4.0 if weight.name in narrow else 8.0) for weight in weights)
 
 
 _EFFECTS: dict[str, Callable[[Sequence[Weight], Mapping[str, Any]], tuple[Weight, ...]]] = {

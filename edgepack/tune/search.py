@@ -21,11 +21,12 @@ from edgepack.tune.budget import Budget, budget_of, limits_of, with_limits
 from edgepack.tune.front import Row, candidates, rows_of
 from edgepack.tune.measure import Judge
 from edgepack.tune.numbers import Numbers
-from edgepack.tune.space import SPACE, STARTS, Space, in_words, searched_methods
+from edgepack.tune.space import SPACE, STARTS, in_words, searched_methods
+from edgepack.tune.suggest import Space
 from edgepack.tune.tracking import Search, load_trackers
 from edgepack.tune.tracking.feed import Feed
 from edgepack.tune.tuned import NAME, told_in_recipe, write_tuned
-from edgepack.tune.work import Work, open_shared, run, start_workers
+from edgepack.tune.work import WORKER_LOG, Work, open_shared, run, start_workers
 
 TRIALS = 40
 _JUDGED_MAX = 3  # each look at the evaluation samples is a chance to be lucky on them
@@ -189,14 +190,15 @@ def _search(work: Work, progress: Progress, watch: Callable[[tuple[Row, ...]], N
     if work.workers == 1:
         run(work, progress=progress, told=told)
     else:
-        _wait_for(start_workers(work), told)
+        _wait_for(start_workers(work), told, work.folder / WORKER_LOG)
     if study.is_hopeless(shared):
         reasons = [trial.error for trial in study.trials_of(shared) if trial.error]
         raise StageError(f"tune: no combination of methods could be made; the last one: {reasons[-1]}")
 
 
-def _wait_for(workers: Sequence[BaseProcess], told: Callable[[], None]) -> None:
-    """Until all have ended. Raises StageError where one was killed."""
+def _wait_for(workers: Sequence[BaseProcess], told: Callable[[], None], log: Path) -> None:
+    """Until all have ended. Raises StageError where one was killed, or failed and wrote `log`."""
+    log.unlink(missing_ok=True)
     try:
         while any(process.is_alive() for process in workers):
             time.sleep(_POLL_S)
@@ -207,8 +209,9 @@ def _wait_for(workers: Sequence[BaseProcess], told: Callable[[], None]) -> None:
             process.join()
     ended = [process.exitcode for process in workers if process.exitcode]
     if ended:
+        why = f"see {log}" if log.exists() else "with fewer --workers if memory ran out"
         raise StageError(
-            f"tune: a worker ended with code {ended[0]}; finished trials are kept: run the same command again, with fewer --workers if memory ran out"
+            f"tune: a worker ended with code {ended[0]}; finished trials are kept: run the same command again ({why})"
         )
 
 

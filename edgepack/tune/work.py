@@ -6,24 +6,27 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.core.errors import EdgepackError
+from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Silent
 from edgepack.tune import ladder, study
 from edgepack.tune.front import candidates, rows_of
 from edgepack.tune.guess import SizeGuess
 from edgepack.tune.measure import Judge
-from edgepack.tune.space import Space
+from edgepack.tune.suggest import Space
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from optuna.study import Study
 
+WORKER_LOG = "worker.log"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _AFTER_TRAININGS, _AFTER_MIN, _AFTER_MAX = 1.5, 0.1, 0.3  # the last two as shares of the time limit
 
@@ -128,8 +131,13 @@ def _worker(work: Work, number: int, parent: int) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() == parent:  # else it ended before prctl
+    if os.getppid() != parent:  # it ended before prctl
+        return
+    try:
         run(work, worker=number)
+    except Exception:  # the border of a process: what it prints, nobody sees
+        write_atomic(work.folder / WORKER_LOG, traceback.format_exc().encode())
+        raise
 
 
 def _try(work: Work, shared: Study, trial: Any, samples: int, progress: Progress, told: Callable[[], None]) -> None:

@@ -17,6 +17,16 @@ ROUNDED: dict[str, Any] = {"method": "quantize", "mode": "ptq"}
 GUESS = SizeGuess(weights=tuple(weight_of(name, weight) for name, weight in WEIGHTS.items()))
 
 
+def test_weights_of_four_bits_cost_less_and_a_share_of_them_something_between() -> None:
+    half, all_of_them = (
+        GUESS.bytes_of([CompressStep.model_validate({**ROUNDED, "weights_bits": 4, "int4_share": share})])
+        for share in (0.005, 1.0)
+    )
+
+    assert 8 * all_of_them / COUNT < 4
+    assert all_of_them < half < GUESS.bytes_of(steps()) / 2 + 2000  # one layer has nearly all weights
+
+
 def steps(*more: dict[str, Any]) -> tuple[CompressStep, ...]:
     return tuple(CompressStep.model_validate(step) for step in (*more, ROUNDED))
 

@@ -15,7 +15,8 @@ from edgepack.methods import METHODS
 from edgepack.recipe import CompressStep, Recipe
 from edgepack.tune.guess import SizeGuess, weight_of
 from edgepack.tune.ladder import RUNGS, promoted, shortened, trains
-from edgepack.tune.space import SPACE, Space, in_words, methods_in, searched_methods
+from edgepack.tune.space import SPACE, in_words, methods_in, searched_methods
+from edgepack.tune.suggest import Space
 
 SLOTS = {searched.slot for searched in SPACE.values()} - {"grid"}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "edgepack.toml"
@@ -99,8 +100,11 @@ def test_each_start_is_as_strong_as_the_size_asks_for() -> None:
 
 
 def test_a_step_of_the_recipe_trains_as_it_says() -> None:
-    (step,) = suggested({"grid": "quantize", "quantize.mode": "qat"}, space(recipe(methods=["quantize"])))
+    values = {"grid": "quantize", "quantize.mode": "qat", "quantize.weights_bits": 8, "quantize.int4_share": 0.5}
 
+    (step,) = suggested(values, space(recipe(methods=["quantize"])))
+
+    assert step.options().keys() == {"mode", "train"}
     assert step.options()["train"] == {"epochs": 3, "batch_size": 64, "learning_rate": 3e-4, "augment": ["hflip"]}
 
 
