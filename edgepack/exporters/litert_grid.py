@@ -14,7 +14,7 @@ from edgepack.core.types import Array, QuantParams
 from edgepack.exporters.litert_graph import Graph, Operator, read_graph
 from edgepack.exporters.litert_int4 import store_int4
 from edgepack.exporters.litert_pairing import Pairing, place
-from edgepack.exporters.litert_tables import quantize_tables
+from edgepack.exporters.litert_tables import LOOKUP, quantize_tables
 from edgepack.network.fold import Layer, Program
 
 _INT8, _INT32 = 9, 2
@@ -85,7 +85,7 @@ def impose(
             _impose_layer(file, operator, program, floats, done, notes)
     narrow = {index: layer.name for index, layer in done.items() if layer.params and layer.params.dtype == "int4"}
     added, left = store_int4(model, graph, narrow, int4_operators)
-    notes += [*left, *quantize_tables(model, graph, pairing.params)]
+    notes += [*left, *quantize_tables(model, graph, pairing.params, as_int4=LOOKUP in int4_operators)]
     content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     return Imposed(content=content, parameters=file.parameters, added=added, notes=tuple(notes))
 

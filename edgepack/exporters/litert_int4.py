@@ -14,7 +14,7 @@ import numpy as np
 from edgepack.core.nibbles import packed
 from edgepack.exporters.litert_graph import Graph, Operator
 
-Int4Operator = Literal["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"]
+Int4Operator = Literal["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"]
 _INT4 = 17
 _VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 10}  # op_version.cc: the first that reads int4
 _NOT_FUSED_BY_FULLY_CONNECTED = {4, 5}  # TANH, SIGN_BIT

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.core.nibbles import packed
 from edgepack.core.types import Array, QuantParams
 from edgepack.exporters.litert_graph import Graph, Operator, read_graph
 
@@ -25,10 +26,10 @@ def quantizers_of(lookup: Operator, graph: Graph) -> list[Operator]:
     return readers if only else []
 
 
-def quantize_tables(model: Any, graph: Graph, params_of: dict[str, QuantParams]) -> list[str]:
+def quantize_tables(model: Any, graph: Graph, params_of: dict[str, QuantParams], *, as_int4: bool) -> list[str]:
     """Round each table to the grid of its lookup's outcome, and take the QUANTIZE behind it out. Answers with notes.
 
-    `params_of` has the grids by tensor name. A table that two lookups with different grids share stays in float.
+    `params_of` has the grids by tensor name. With `as_int4`, codes of four bits are stored so. A table that two lookups with different grids share stays in float.
     """
     subgraph = model.subgraphs[0]
     lookups = [operator for operator in graph.operators if operator.kind == LOOKUP]
@@ -45,8 +46,13 @@ def quantize_tables(model: Any, graph: Graph, params_of: dict[str, QuantParams])
             continue
         (params,) = grids[table]
         codes = _codes(graph.constants[table], params)
-        if params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7:
-            _store(model, table, _packed(codes), params, kind=_INT4)
+        is_narrow = params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7
+        if is_narrow and not as_int4:
+            notes.append(
+                f"{graph.names[outcome]}: this table of 4 bits is stored as int8: {LOOKUP} is not in this target's int4_operators"
+            )
+        if is_narrow and as_int4:
+            _store(model, table, packed(codes), params, kind=_INT4)
             operator = subgraph.operators[graph.operators.index(lookup)]
             model.operatorCodes[operator.opcodeIndex].version = _INT4_VERSION
             continue
@@ -70,12 +76,6 @@ def quantizers_of_tables(content: bytes) -> tuple[str, ...]:
 def _codes(values: Array, params: QuantParams) -> Array:
     codes: Array = np.clip(np.rint(values / params.scale[0]) + params.zero_point[0], -128, 127).astype(np.int8)
     return codes
-
-
-def _packed(codes: Array) -> Array:
-    """Two codes in a byte, the first in the lower half."""
-    halves = np.append(codes.reshape(-1), np.zeros(codes.size % 2, np.int8)).astype(np.uint8) & 15
-    return halves[::2] | halves[1::2] << 4
 
 
 def _store(model: Any, index: int, codes: Array, params: QuantParams, *, kind: int) -> None:

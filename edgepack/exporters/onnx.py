@@ -138,7 +138,7 @@ class OnnxExporter(Section):
         scales = {tensor: pair.params.scale[0] for tensor, pair in pairs.items()}
         form = Form(quantize_bias=self.quantize_bias, int4_weights=self.int4_weights)
         notes = write_layers(graph, program.layers, scales, form)
-        added = write_tables(graph)
+        added = write_tables(graph, as_int4=self.int4_weights)
         if self.options.io_dtype == "int8":
             codes_at_border(graph, self.activation_dtype)
         tensors = {tensor: (pair.operation, pair.params) for tensor, pair in pairs.items() if not pair.carried}

@@ -16,8 +16,11 @@ from edgepack.exporters.onnx_graph import Graph, make_node
 INT4_OPSET = 21
 
 
-def write_tables(graph: Graph) -> tuple[str, ...]:
-    """Put codes in the place of every constant that a QuantizeLinear reads. Answers the operators that this adds."""
+def write_tables(graph: Graph, *, as_int4: bool) -> tuple[str, ...]:
+    """Put codes in the place of every constant that a QuantizeLinear reads. Answers the operators that this adds.
+
+    With `as_int4`, codes that fit four bits are stored so.
+    """
     nodes: list[Any] = []
     added: list[Any] = []
     for node in graph.nodes:
@@ -29,7 +32,7 @@ def write_tables(graph: Graph) -> tuple[str, ...]:
         values = graph.constants[node.input[0]].astype(np.float64)
         whole = np.rint(values / np.float64(scale)) + np.int64(zero)
         codes: Array = np.clip(whole, limits.min, limits.max).astype(zero.dtype)
-        if graph.opset >= INT4_OPSET and fits_four_bits(codes, int(zero)):
+        if as_int4 and graph.opset >= INT4_OPSET and fits_four_bits(codes, int(zero)):
             added += (made := _from_four_bits(graph, node.output[0], codes, int(zero)))
             nodes += made
         else:

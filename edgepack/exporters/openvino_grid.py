@@ -47,7 +47,7 @@ def impose(
         return {}
     tensors = _impose_activations(network, program)
     _impose_weights(network, program.layers, int4_weights=int4_weights)
-    _impose_tables(network, tensors)
+    _impose_tables(network, tensors, int4_weights=int4_weights)
     if round_before_sums:
         _keep_rounding(network)
     _part_linear_layers(network)
@@ -205,10 +205,10 @@ def _scales(layer: Layer, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(full)
 
 
-def _impose_tables(network: Any, tensors: Tensors) -> None:
+def _impose_tables(network: Any, tensors: Tensors, *, int4_weights: bool) -> None:
     """Embedding tables become int8 on the grid of what is looked up: a row is only copied, so rounding the table gives the same codes.
 
-    A table whose codes fit four bits becomes i4: the CPU plugin (2026.4) looks rows up in such a one as it is.
+    With `int4_weights`, a table whose codes fit four bits becomes i4: the CPU plugin (2026.4) looks rows up in such a one as it is.
     """
     from openvino import Type
     from openvino import opset13 as ops
@@ -222,7 +222,7 @@ def _impose_tables(network: Any, tensors: Tensors) -> None:
         if users == {"Gather"} and params is not None:
             codes = np.rint(node.data / np.float64(params.scale[0])) + params.zero_point[0]
             codes = np.clip(codes, -128, 127).astype(np.int8)
-            narrow = params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7
+            narrow = int4_weights and params.zero_point[0] == 0 and codes.min() >= -8 and codes.max() <= 7
             table = ops.constant(codes, dtype=Type.i4) if narrow else ops.constant(codes)
             real = _real(table, params)
             for target in lookups:

@@ -117,16 +117,21 @@ class Quantize(Section):
             frozen = complete_grid(network, ops, context.constraints, batches) | keep_levels(network, ops, model.levels)
         keep_biases(network, biases)
         keep_shared(network, model.shared)
-        if self.tables_bits == 4:
-            narrow_tables(network, ops, context.constraints)
+        tables = narrow_tables(network, ops, context.constraints) if self.tables_bits == 4 else frozenset()
         narrow_quantizers(network, ops, int4 - model.levels.keys())
-        model = replace(model, network=network, frozen=frozen, int4=int4)
+        model = replace(model, network=network, frozen=frozen, int4=int4 | tables)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)
         facts |= {} if context.base is None else _keep_codes(model, ops, context.base)
         round_biases(model)
         return model.with_step(
-            method="quantize", mode=self.mode, calibration_samples=len(context.calibration), **told, **trained, **facts
+            method="quantize",
+            mode=self.mode,
+            calibration_samples=len(context.calibration),
+            **told,
+            **({"int4_tables": sorted(tables)} if tables else {}),
+            **trained,
+            **facts,
         )
 
     def _int4_weights(self, model: Model, ops: Any, context: Context) -> tuple[frozenset[str], dict[str, Any]]:

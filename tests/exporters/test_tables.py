@@ -28,7 +28,11 @@ from edgepack.targets import load_target
 WORDS, DIMENSIONS, LENGTH = 200, 32, 6
 TOKENS = np.random.default_rng(0).integers(0, WORDS, (16, LENGTH))
 RUNTIME_OF = {"litert": "litert", "openvino": "openvino", "onnx": "onnxruntime"}
-OPTIONS = {"litert": {}, "openvino": {}, "onnx": {"opset": 21}}
+OPTIONS = {
+    "litert": {"int4_operators": ["EMBEDDING_LOOKUP"]},
+    "openvino": {"int4_weights": True},
+    "onnx": {"int4_weights": True},
+}
 
 
 class Text(nn.Module):
@@ -93,8 +97,19 @@ def test_the_table_of_an_onnx_file_is_stored_in_int8(tmp_path: Path) -> None:
     assert made.path.stat().st_size < WORDS * DIMENSIONS + 4000
 
 
+def test_a_target_that_reads_no_four_bits_gets_the_same_codes_in_a_byte_each_and_a_note(tmp_path: Path) -> None:
+    made = (
+        EXPORTERS.load("litert")
+        .model_validate({})
+        .export(quantized(Text, 4), Samples(inputs={"t": TOKENS[:1]}), tmp_path, progress=Silent())
+    )
+
+    assert [note for note in made.notes if "EMBEDDING_LOOKUP is not in this target's int4_operators" in note]
+    assert made.path.stat().st_size > WORDS * DIMENSIONS
+
+
 def test_an_old_litert_runtime_is_told_that_it_can_not_read_four_bits(tmp_path: Path) -> None:
-    exporter = EXPORTERS.load("litert").model_validate({"oldest_runtime": "tflite-runtime 2.14"})
+    exporter = EXPORTERS.load("litert").model_validate({**OPTIONS["litert"], "oldest_runtime": "tflite-runtime 2.14"})
 
     with pytest.raises(UnsupportedError, match="EMBEDDING_LOOKUP"):
         exporter.export(quantized(Text, 4), Samples(inputs={"t": TOKENS[:1]}), tmp_path, progress=Silent())
