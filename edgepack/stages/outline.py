@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgepack.methods.protocol import networks_of, student_of
 from edgepack.plan import BuildPlan
 from edgepack.stages.compress import step_key
 from edgepack.stages.divergence import layers_key
@@ -61,6 +62,7 @@ def _stages(plan: BuildPlan, cache: StageCache) -> Iterator[tuple[str, str | Non
     loaded = known_key(plan, cache)
     yield "load", loaded
     yield "baseline", loaded and baseline_key(plan, loaded)
+    yield from _networks(plan, cache)
     current = loaded
     for name, method in plan.steps:
         networks = known_network_keys(plan, cache, method)
@@ -76,5 +78,15 @@ def _stages(plan: BuildPlan, cache: StageCache) -> Iterator[tuple[str, str | Non
     yield "layers", exported and layers_key(plan, exported)
 
 
+def _networks(plan: BuildPlan, cache: StageCache) -> Iterator[tuple[str, str | None]]:
+    """The students and teachers of the steps, and the student as its target would run it, which is asked before any training."""
+    for _, method in plan.steps:
+        keys = known_network_keys(plan, cache, method)
+        for index in range(len(networks_of(method))):
+            yield "network", None if keys is None else keys[index]
+        if student_of(method) is not None:
+            yield "baseline", None if keys is None else baseline_key(plan, keys[0], is_student=True)
+
+
 _PER_TARGET = {"baseline", "export", "outputs", "layers"}
-_ORDER = {"load": 0, "baseline": 1, "compress": 2, "export": 3, "outputs": 4, "layers": 5}
+_ORDER = {"load": 0, "network": 0, "baseline": 1, "compress": 2, "export": 3, "outputs": 4, "layers": 5}
