@@ -1,7 +1,7 @@
 """Channel pruning: whole channels go away, so the exported model is smaller and faster, not sparser.
 
-Which channels hang together is torch-pruning's dependency graph (Fang et al. 2023, arXiv:2301.12900). They go in rounds; after each one batch norms are
-measured anew and the network learns from the original what it has lost.
+Which channels hang together is torch-pruning's dependency graph (Fang et al. 2023, arXiv:2301.12900). They go in rounds; after each one the layers' weights are
+fitted to the outputs that they had before (network/channels/refit.py), batch norms are measured anew, and the network learns from the original what it has lost.
 """
 
 from __future__ import annotations
@@ -44,13 +44,18 @@ class PruneChannels(Section):
         description="What `sparsity` is a share of: `macs`, multiply-accumulates of convolutions and linear layers in one inference, or `parameters`.",
     )
     importance: Literal["magnitude", "taylor", "bn_scale"] = Field(
-        default="magnitude",
-        description="What tells which channels matter: the `magnitude` of their weights; `taylor`, what the loss would feel without them, to first order; or "
+        default="taylor",
+        description="What tells which channels matter: `taylor`, what the loss would feel without them, to first order; the `magnitude` of their weights; or "
         "`bn_scale`, the factor of their batch norm (layers without one are left alone).",
     )
-    scope: Literal["model", "layer"] = Field(
-        default="model",
-        description="`model`: the least important channels of all layers, each relative to its layer's mean. `layer`: the same share of each layer.",
+    scope: Literal["cost", "model", "layer"] = Field(
+        default="cost",
+        description="`cost`: the channels of all layers that matter least for what they cost. `model`: those that matter least, relative to their layer's mean. "
+        "`layer`: the same share of each layer.",
+    )
+    refit: bool = Field(
+        default=True,
+        description="Whether the weights of the layers that are left are fitted by least squares to the outputs that they had, before the training.",
     )
     rounds: int = Field(
         default=4, ge=1, description="In how many steps they go, with training after each; half of it after the last."
@@ -86,7 +91,7 @@ class PruneChannels(Section):
         for number in range(1, rounds + 1):
             share = number / rounds
             gone = self._choose(work, context, share=share) if context.base is None else _gone_in_base(work, context)
-            work.remove(gone)
+            self._remove(work, gone, context)
             self._train(work, context, number, rounds)
         kept = {name: channels.tolist() for name, channels in work.kept.items()}
         edit = {"kind": KIND, "method": "prune_channels", "channels": kept}
@@ -114,16 +119,31 @@ class PruneChannels(Section):
             found = importance_of(self.importance, group, state, gradients)
             if found is None:
                 work.left_alone[group.name] = f"{self.importance} knows nothing of its channels"
+            elif self.scope == "cost":
+                scores[group.name] = found / work.price(group, self.of)
             else:
-                scores[group.name] = found
+                scores[group.name] = found / max(float(found.mean()), 1e-30)
         whole = _cost_of(float_network(context.dense), work, self.of)
         return work.choose(
             scores,
             at_most=whole * (1 - self.sparsity * share),
             measure=self.of,
-            scope=self.scope,
+            scope="layer" if self.scope == "layer" else "model",
             limits=Limits(keep_min=self.keep_min, round_to=self.round_to),
         )
+
+    def _remove(self, work: Narrowing, gone: list[tuple[ChannelGroup, Places]], context: Context) -> None:
+        """Take these channels out, and let the layers that are left make up for them as far as a linear fit can."""
+        from edgepack.network.channels.refit import refit, rows_left
+
+        before = work.model.network
+        work.remove(gone)
+        if self.refit and gone:
+            assert context.train is not None
+            context.progress.start("Fitting the layers that are left")
+            batches = list(_batches(work.model, context.train, self.train, context.seed))
+            fitted = refit(work.model.network, before, rows_left(before, gone), batches)
+            context.progress.done(f"{len(fitted)} layers")
 
     def _train(self, work: Narrowing, context: Context, number: int, rounds: int) -> None:
         from edgepack.network.channels.norms import measure_anew

@@ -21,9 +21,10 @@ Values = Mapping[str, torch.Tensor]
 def importance_of(
     kind: Importance, group: ChannelGroup, state: Values, gradients: Values
 ) -> NDArray[np.float64] | None:
-    """Of shape (channels,), with mean 1 over the group; None where this kind knows nothing of the group. `gradients` are needed by `taylor`."""
+    """Of shape (channels,); None where this kind knows nothing of the group. `gradients` are needed by `taylor`, whose values can be compared between groups;
+    those of the others can't, so they have mean 1 over the group."""
     found = {"magnitude": _magnitude, "taylor": _taylor, "bn_scale": _bn_scale}[kind](group, state, gradients)
-    return None if found is None else found / max(float(found.mean()), 1e-30)
+    return found if found is None or kind == "taylor" else found / max(float(found.mean()), 1e-30)
 
 
 def taylor_gradients(

@@ -77,6 +77,16 @@ class Narrowing:
         state = self.model.network.state_dict() if state is None else state
         return macs_of(state, self._uses) if measure == "macs" else parameters_of(state, self._weights)
 
+    def price(self, group: ChannelGroup, measure: Measure) -> float:
+        """What the network costs less without one of the group's channels, on average over them."""
+        state = self.model.network.state_dict()
+        first_of_each = [members[:1] for members in group.classes]
+        less = sum(
+            len(members) * (self.cost(measure, state) - self.cost(measure, without(state, [(group, first)])))
+            for members, first in zip(group.classes, first_of_each, strict=True)
+        )
+        return max(1.0, less / group.channels)
+
     def choose(
         self, scores: Scores, *, at_most: float, measure: Measure, scope: Scope, limits: Limits
     ) -> list[tuple[ChannelGroup, Places]]:
