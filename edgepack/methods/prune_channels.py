@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KIND = "prune"
 _CHECKED_SAMPLES = 2
 _MEASURED_BATCHES = 16
+_FITTED_VALUES_MAX = 20_000_000  # of the samples that layers are fitted to: a forward holds all of them at once
 
 
 class PruneChannels(Section):
@@ -134,6 +135,8 @@ class PruneChannels(Section):
 
     def _remove(self, work: Narrowing, gone: list[tuple[ChannelGroup, Places]], context: Context) -> None:
         """Take these channels out, and let the layers that are left make up for them as far as a linear fit can."""
+        import torch
+
         from edgepack.network.channels.refit import refit, rows_left
 
         before = work.model.network
@@ -141,8 +144,11 @@ class PruneChannels(Section):
         if self.refit and gone:
             assert context.train is not None
             context.progress.start("Fitting the layers that are left")
-            batches = list(_batches(work.model, context.train, self.train, context.seed))
-            fitted = refit(work.model.network, before, rows_left(before, gone), batches)
+            batches = _batches(work.model, context.train, self.train, context.seed)
+            whole = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+            count = max(1, _FITTED_VALUES_MAX // max(tensor[0].numel() for tensor in whole))
+            samples = tuple(tensor[:count] for tensor in whole)
+            fitted = refit(work.model.network, before, rows_left(before, gone), samples)
             context.progress.done(f"{len(fitted)} layers")
 
     def _train(self, work: Narrowing, context: Context, number: int, rounds: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edgepack.core.types import TensorSpec
 from edgepack.network.channels.narrowing import Limits, Narrowing
@@ -30,7 +31,7 @@ def _model(network: nn.Module, shape: tuple[int, ...]) -> Model:
 def _with_a_double(seed: int = 0) -> Any:
     """A network whose hidden channel 5 is half of channel 2, so nothing is lost without it."""
     torch.manual_seed(seed)
-    network = nn.Sequential(
+    network: Any = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
     ).eval()  # fmt: skip
     with torch.no_grad():
@@ -40,9 +41,9 @@ def _with_a_double(seed: int = 0) -> Any:
 
 
 def _without(
-    network: nn.Module, layer: str, channel: int, batches: list[tuple[torch.Tensor, ...]]
+    network: nn.Module, layer: str, channel: int, samples: torch.Tensor
 ) -> tuple[Narrowing, nn.Module, list[str]]:
-    work = Narrowing(_model(network, (3, 8, 8)), batches[0], ignore=())
+    work = Narrowing(_model(network, (3, 8, 8)), (samples,), ignore=())
     before = work.model.network
     group = next(group for group in work.groups if group.name == layer)
     scores = {group.name: torch.ones(group.channels).numpy().astype(float)}
@@ -52,34 +53,35 @@ def _without(
         scores, at_most=one_less, measure="parameters", scope="model", limits=Limits(keep_min=0.1, round_to=1)
     )
     work.remove(gone)
-    return work, before, refit(work.model.network, before, rows_left(before, gone), batches)
+    return work, before, refit(work.model.network, before, rows_left(before, gone), (samples,))
 
 
 def test_a_channel_that_follows_from_another_is_made_up_for() -> None:
     network = _with_a_double()
     generator = torch.Generator().manual_seed(1)
-    batches = [(torch.randn(32, 3, 8, 8, generator=generator),) for _ in range(4)]
-    work, before, fitted = _without(network, "0", 5, batches)
-    assert fitted == ["0", "2", "6"]
+    samples = torch.randn(128, 3, 8, 8, generator=generator)
+    work, before, fitted = _without(network, "0", 5, samples)
+    assert fitted[0] == "2"  # what comes before the channel has nothing to make up for
     fresh = torch.randn(16, 3, 8, 8, generator=generator)
     with torch.no_grad():
         wanted, found = before(fresh), work.model.network(fresh)
         bare: Any = copy.deepcopy(work.model.network)
         bare[2].load_state_dict(
             {
-                "weight": before.get_submodule("2").weight[:, [0, 1, 2, 3, 4, 6, 7]],
-                "bias": before.get_submodule("2").bias,
+                "weight": network[2].weight[:, [0, 1, 2, 3, 4, 6, 7]],
+                "bias": network[2].bias,
             }
         )
-    assert work.model.network.get_submodule("0").weight.shape[0] == 7
         error, bare_error = float((found - wanted).abs().max()), float((bare(fresh) - wanted).abs().max())
+        outputs = work.model.network.state_dict()["0.weight"].shape[0]
+    assert outputs == 7
     assert error < 0.02 * bare_error
 
 
 def test_outputs_that_went_away_are_not_wanted() -> None:
     network = _with_a_double()
-    batches = [(torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(2)),)]
-    work = Narrowing(_model(network, (3, 8, 8)), batches[0], ignore=())
+    samples = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    work = Narrowing(_model(network, (3, 8, 8)), (samples,), ignore=())
     group = next(group for group in work.groups if group.name == "0")
     gone = [(group, torch.tensor([1, 4]).numpy())]
     rows = rows_left(work.model.network, gone)
@@ -101,7 +103,7 @@ def test_columns_are_what_a_convolution_multiplies(layer: nn.Conv2d) -> None:
     images = torch.randn(2, 4, 9, 10, generator=torch.Generator().manual_seed(3))
     assert layer.bias is not None
     with torch.no_grad():
-        wanted = layer(images).permute(0, 2, 3, 1).flatten(0, 2)
+        wanted = layer(images).flatten(2).transpose(1, 2)
         found = _columns(layer, images) @ layer.weight.flatten(1).T + layer.bias
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
@@ -109,9 +111,39 @@ def test_columns_are_what_a_convolution_multiplies(layer: nn.Conv2d) -> None:
 def test_grouped_and_transposed_convolutions_stay_as_they_are() -> None:
     torch.manual_seed(4)
     network: Any = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.ConvTranspose2d(8, 3, 2)).eval()
-    batches = [(torch.randn(4, 3, 8, 8),)]
+    samples = torch.randn(4, 3, 8, 8)
     before: Any = copy.deepcopy(network)
+    with torch.no_grad():
+        network[0].weight.mul_(0.9)
     rows = {name: torch.arange(layer.weight.shape[0]) for name, layer in network.named_children()}
-    assert refit(network, before, rows, batches) == ["0"]
+    assert refit(network, before, rows, (samples,)) == ["0"]
     assert torch.equal(network[1].weight, before[1].weight)
     assert torch.equal(network[2].weight, before[2].weight)
+
+
+class _PadsItself(nn.Conv2d):
+    """As ported TensorFlow networks do: `padding` says 0, and forward pads."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.pad(images, (0, 1, 0, 1)))
+
+
+def test_a_layer_that_computes_something_else_is_left_alone() -> None:
+    torch.manual_seed(5)
+    network: Any = nn.Sequential(_PadsItself(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+    before: Any = copy.deepcopy(network)
+    with torch.no_grad():
+        network[0].weight.mul_(0.9)
+    rows = {name: torch.arange(4) for name in ("0", "2")}
+    assert refit(network, before, rows, (torch.randn(32, 3, 8, 8),)) == ["2"]
+    assert torch.equal(network[0].weight, before[0].weight * 0.9)
+
+
+def test_weights_stay_where_a_fit_would_only_learn_its_samples_by_heart() -> None:
+    torch.manual_seed(6)
+    network: Any = nn.Sequential(nn.Linear(64, 2)).eval()
+    before: Any = nn.Sequential(nn.Linear(64, 2)).eval()
+    before[0].register_forward_hook(lambda _layer, _inputs, output: torch.randn_like(output))  # nothing to learn
+    weight = network[0].weight.clone()
+    assert refit(network, before, {"0": torch.arange(2)}, (torch.randn(32, 64),)) == []
+    assert torch.equal(network[0].weight, weight)

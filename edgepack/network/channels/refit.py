@@ -8,6 +8,7 @@ position of the kernel), Y the outputs of the same layer in the network as it wa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,26 +18,43 @@ from torch.nn import functional
 from edgepack.network.channels.groups import ChannelGroup, Places
 from edgepack.network.channels.state import without
 
-_RIDGE = 1e-3  # λ, as a share of the mean of the diagonal of X Xᵀ
-_POSITIONS_MAX = 400  # of one image: more hardly change the fit
+_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # λ, as a share of the mean of the diagonal of X Xᵀ
+_JUDGES_EVERY = 4  # one in so many samples says which λ is best, or that the weights had better stay
+_POSITIONS = 128  # of one sample: more hardly change the fit
+_CHUNK = 32  # samples whose columns are in memory at once
 Batch = tuple[torch.Tensor, ...]
 
 
-class _Reached(Exception):  # no error: a forward has come as far as it had to
-    """Carries a layer's inputs and outputs out of a forward."""
-
-
-def refit(
-    narrower: nn.Module, before: nn.Module, rows: Mapping[str, torch.Tensor], batches: Sequence[Batch]
-) -> list[str]:
+def refit(narrower: nn.Module, before: nn.Module, rows: Mapping[str, torch.Tensor], samples: Batch) -> list[str]:
     """Fit the weights and biases of the layers named in `rows`, in place and in the order of the forward; the names of those that were fitted.
 
     `before` has the same layers with more channels; `rows[name]` are the outputs of its layer that `narrower` still has, int64 of shape (outputs,). Both are in
-    evaluation mode, without hooks. Only linear layers and ungrouped 2-D convolutions are fitted.
+    evaluation mode, without hooks. `samples` are one batch of inputs, all in memory: one forward of each network. Only linear layers and ungrouped 2-D
+    convolutions that a forward calls once are fitted, and only where the fit holds for samples that it wasn't made from.
     """
-    fitted = [name for name in _in_order(narrower, batches[0]) if name in rows]
-    for name in fitted:
-        _fit(name, narrower, before, rows[name], batches)
+    names = [name for name in _called_once(narrower, samples) if name in rows]
+    wanted: dict[str, torch.Tensor] = {}
+    fitted: list[str] = []
+
+    def keep(name: str) -> Any:
+        def hook(layer: Any, _inputs: Batch, output: torch.Tensor) -> None:
+            chosen = output.index_select(1 if isinstance(layer, nn.Conv2d) else -1, rows[name])
+            wanted[name] = _thinned(_positions(layer, chosen))
+
+        return hook
+
+    def fit(name: str) -> Any:
+        def hook(layer: Any, inputs: Batch) -> None:
+            outputs = wanted.pop(name)
+            if _is_understood(layer, inputs[0][:1]) and _fit(layer, inputs[0], outputs):
+                fitted.append(name)
+
+        return hook
+
+    with torch.no_grad():
+        _forward(before, samples, [before.get_submodule(name).register_forward_hook(keep(name)) for name in names])
+        hooks = [narrower.get_submodule(name).register_forward_pre_hook(fit(name)) for name in names]
+        _forward(narrower, samples, hooks)
     return fitted
 
 
@@ -51,83 +69,119 @@ def rows_left(before: nn.Module, gone: Iterable[tuple[ChannelGroup, Places]]) ->
     return {name.rpartition(".")[0]: left[name].flatten(1)[:, 0] for name in rows}
 
 
-def _in_order(network: nn.Module, batch: Batch) -> list[str]:
-    """The layers that can be fitted and are called once, in the order of a forward."""
+def _called_once(network: nn.Module, samples: Batch) -> list[str]:
+    """The layers that can be fitted, in the order of a forward."""
     called: list[str] = []
-    handles = [
-        layer.register_forward_hook(lambda _layer, _inputs, _output, name=name: called.append(name))
+
+    def note(name: str) -> Any:
+        return lambda _layer, _inputs, _output: called.append(name)
+
+    hooks = [
+        layer.register_forward_hook(note(name))
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear)
         or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros")
     ]
-    try:
-        with torch.no_grad():
-            network(*(tensor[:1] for tensor in batch))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad():
+        _forward(network, tuple(tensor[:1] for tensor in samples), hooks)
     return [name for name in dict.fromkeys(called) if called.count(name) == 1]
 
 
-@torch.no_grad()
-def _fit(name: str, narrower: nn.Module, before: nn.Module, rows: torch.Tensor, batches: Sequence[Batch]) -> None:
-    layer: Any = narrower.get_submodule(name)
-    weight = layer.weight.flatten(1)
-    with_bias = layer.bias is not None
-    size = weight.shape[1] + with_bias
-    gram, cross = torch.zeros(size, size, dtype=torch.float64), torch.zeros(len(weight), size, dtype=torch.float64)
-    for batch in batches:
-        inputs, found = _until(narrower, name, batch)
-        wanted = _until(before, name, batch)[1].index_select(1 if isinstance(layer, nn.Conv2d) else -1, rows)
-        columns, missing = _columns(layer, inputs), _positions(layer, wanted - found)
-        if columns.shape[0] > _POSITIONS_MAX * len(batch[0]):
-            some = torch.linspace(0, columns.shape[0] - 1, _POSITIONS_MAX * len(batch[0])).long()
-            columns, missing = columns[some], missing[some]
-        if with_bias:
-            columns = functional.pad(columns, (0, 1), value=1.0)
-        gram += (columns.T @ columns).double()
-        cross += (missing.T @ columns).double()
-    gram += _RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(size, dtype=torch.float64)
-    change = torch.linalg.solve(gram, cross.T).T.float()
-    layer.weight += change[:, : weight.shape[1]].reshape(layer.weight.shape)
+def _forward(network: nn.Module, samples: Batch, hooks: Sequence[Any]) -> None:
+    try:
+        network(*samples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _is_understood(layer: Any, inputs: torch.Tensor) -> bool:
+    """Whether the layer computes its weights' product with `_columns`: subclasses may pad in ways of their own, for one."""
+    outputs, columns = _positions(layer, layer.forward(inputs)), _columns(layer, inputs)
+    if outputs.shape[:2] != columns.shape[:2]:
+        return False
+    found = columns @ layer.weight.flatten(1).T + (0 if layer.bias is None else layer.bias)
+    return bool((found - outputs).abs().max() <= 1e-3 * outputs.abs().max())
+
+
+def _fit(layer: Any, inputs: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether the weights were changed. `inputs` are those that the layer has now; `wanted` are the outputs to come near, of shape (samples, positions, outputs)."""
+    weight, with_bias = layer.weight.flatten(1), layer.bias is not None
+    weight = torch.cat([weight, layer.bias[:, None]], 1) if with_bias else weight
+    fitted, judging = _Sums.empty(*weight.shape), _Sums.empty(*weight.shape)
+    for start in range(0, len(inputs), _CHUNK):
+        columns = _thinned(_columns(layer, inputs[start : start + _CHUNK]))
+        columns = functional.pad(columns, (0, 1), value=1.0) if with_bias else columns
+        missing = wanted[start : start + _CHUNK] - columns @ weight.T
+        judges = torch.arange(start, start + len(columns)) % _JUDGES_EVERY == _JUDGES_EVERY - 1
+        fitted.add(columns[~judges], missing[~judges])
+        judging.add(columns[judges], missing[judges])
+    best = min(_RIDGES, key=lambda ridge: judging.left_by(fitted.change(ridge)))
+    if judging.left_by(fitted.change(best)) >= 0:
+        return False  # what was fitted doesn't hold for other samples
+    change = (fitted + judging).change(best).float()
+    layer.weight += change[:, : weight.shape[1] - with_bias].reshape(layer.weight.shape)
     if with_bias:
         layer.bias += change[:, -1]
+    return True
 
 
-def _until(network: nn.Module, name: str, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The inputs and outputs of a layer; the forward ends there."""
+@dataclass(slots=True)
+class _Sums:
+    """X Xᵀ and (Y - W X) Xᵀ over some samples, in float64."""
 
-    def hook(_layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        raise _Reached(inputs[0], output)
+    gram: torch.Tensor
+    cross: torch.Tensor
 
-    handle = network.get_submodule(name).register_forward_hook(hook)
-    try:
-        network(*batch)
-    except _Reached as reached:
-        inputs, output = reached.args
-        return inputs, output
-    finally:
-        handle.remove()
-    raise AssertionError(f"{name} is not reached")
+    @classmethod
+    def empty(cls, outputs: int, inputs: int) -> _Sums:
+        return cls(torch.zeros(inputs, inputs, dtype=torch.float64), torch.zeros(outputs, inputs, dtype=torch.float64))
+
+    def add(self, columns: torch.Tensor, missing: torch.Tensor) -> None:
+        x, y = columns.flatten(0, 1), missing.flatten(0, 1)
+        self.gram += (x.T @ x).double()
+        self.cross += (y.T @ x).double()
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.gram + other.gram, self.cross + other.cross)
+
+    def change(self, ridge: float) -> torch.Tensor:
+        """W' - W with this λ."""
+        weighted = ridge * self.gram.diagonal().mean().clamp_min(1e-12)
+        matrix = self.gram + weighted * torch.eye(len(self.gram), dtype=torch.float64)
+        found: torch.Tensor = torch.linalg.solve(matrix, self.cross.T)
+        return found.T
+
+    def left_by(self, change: torch.Tensor) -> float:
+        """The squared error that is left by a change of the weights, less that without it."""
+        return float(((change @ self.gram) * change).sum() - 2 * (change * self.cross).sum())
+
+
+def _thinned(values: torch.Tensor) -> torch.Tensor:
+    """Some of each sample's positions, evenly: values of shape (samples, positions, …)."""
+    if values.shape[1] <= _POSITIONS:
+        return values
+    return values[:, torch.linspace(0, values.shape[1] - 1, _POSITIONS).long()]
 
 
 def _columns(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
-    """What a layer's weights are multiplied by: (positions, inputs × kernel)."""
+    """What a layer's weights are multiplied by: (samples, positions, inputs × kernel)."""
     if isinstance(layer, nn.Linear):
-        return inputs.flatten(0, -2)
-    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), 0):
-        return inputs.permute(0, 2, 3, 1).flatten(0, 2)
-    if isinstance(layer.padding, str):  # 'same' or 'valid'
-        inputs = functional.pad(
-            inputs, layer._reversed_padding_repeated_twice if layer.padding == "same" else (0, 0, 0, 0)
-        )
-    padding = (0, 0) if isinstance(layer.padding, str) else layer.padding
+        return _positions(layer, inputs)
+    if layer.kernel_size == (1, 1) and layer.stride == (1, 1) and layer.padding in ((0, 0), "valid", "same"):
+        return inputs.flatten(2).transpose(1, 2)
+    padding = layer.padding
+    if isinstance(padding, str):
+        sides = layer._reversed_padding_repeated_twice if padding == "same" else (0, 0, 0, 0)
+        inputs, padding = functional.pad(inputs, sides), (0, 0)
     unfolded = functional.unfold(
         inputs, layer.kernel_size, dilation=layer.dilation, padding=padding, stride=layer.stride
     )
-    return unfolded.transpose(1, 2).flatten(0, 1)
+    return unfolded.transpose(1, 2)
 
 
 def _positions(layer: Any, outputs: torch.Tensor) -> torch.Tensor:
-    """(positions, outputs), in the order of `_columns`."""
-    return outputs.flatten(0, -2) if isinstance(layer, nn.Linear) else outputs.permute(0, 2, 3, 1).flatten(0, 2)
+    """(samples, positions, outputs), in the order of `_columns`."""
+    if isinstance(layer, nn.Linear):
+        return outputs.reshape(len(outputs), -1, outputs.shape[-1])
+    return outputs.flatten(2).transpose(1, 2)
