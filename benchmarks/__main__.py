@@ -21,10 +21,10 @@ PAGES = {
     "report": "edgepack report over 300 devices × 1,000 runs: time, memory and the page's size",
     "updates": "whole delta files of EfficientNet-Lite0 int8 against zstd --patch-from, bsdiff4 and detools",
     "wire": "pack and unpack of EfficientNet-Lite0 int8's bundle: time, MB/s, memory beside the output",
-    "compression": "LeNet-300-100 and LeNet-5 pruned, rounded, packed: ratio and accuracy over 3 seeds (an hour and more at first)",
     "sentiment": "the text example in int8 and int4: accuracy, precision, recall, F1, and bytes on each runtime",
     "tune": "edgepack tune on Fashion-MNIST under 60 kB and one point: found, time, against each method alone (20 minutes, then some)",
     "distill": "MNIST, 784-128-10 → 784-64-10: labels alone against distillation, 3 seeds",
+    "compression": "LeNets over 3 seeds, then ResNet-20, DS-CNN and EfficientNet-Lite0 by every compressed recipe: points, bytes, time (hours at first)",
     "size": "bits a weight of packed weights beside zstd, xz, brotli and Huffman codes; speed of unpacking",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import lenets
+from benchmarks import compressed, lenets
 
 
 def run() -> None:
     """Print them all, or those of `--only`."""
     lenets.run()
+    compressed.run()

@@ -18,7 +18,7 @@ from torch.nn import functional
 from edgepack.network.channels.groups import ChannelGroup, Places
 from edgepack.network.channels.state import without
 
-_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # λ, as a share of the mean of the diagonal of X Xᵀ
+_RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ, as a share of the mean of the diagonal of X Xᵀ
 _JUDGES_EVERY = 4  # one in so many samples says which λ is best, or that the weights had better stay
 _POSITIONS = 128  # of one sample: more hardly change the fit
 _CHUNK = 32  # samples whose columns are in memory at once
@@ -119,7 +119,9 @@ def _fit(layer: Any, inputs: torch.Tensor, wanted: torch.Tensor) -> bool:
     best = min(_RIDGES, key=lambda ridge: judging.left_by(fitted.change(ridge)))
     if judging.left_by(fitted.change(best)) >= 0:
         return False  # what was fitted doesn't hold for other samples
-    change = (fitted + judging).change(best).float()
+    change = fitted.change(
+        best
+    ).float()  # without the judges, which later layers must find as they find any other sample
     layer.weight += change[:, : weight.shape[1] - with_bias].reshape(layer.weight.shape)
     if with_bias:
         layer.bias += change[:, -1]
@@ -141,9 +143,6 @@ class _Sums:
         x, y = columns.flatten(0, 1), missing.flatten(0, 1)
         self.gram += (x.T @ x).double()
         self.cross += (y.T @ x).double()
-
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(self.gram + other.gram, self.cross + other.cross)
 
     def change(self, ridge: float) -> torch.Tensor:
         """W' - W with this λ."""
