@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from edgepack.core.errors import RecipeError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from edgepack.core.types import SampleSource
     from edgepack.network.channels.groups import ChannelGroup, Places
     from edgepack.network.channels.narrowing import Narrowing
     from edgepack.network.model import Model
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KIND = "prune"
 _CHECKED_SAMPLES = 2
 _MEASURED_BATCHES = 16
+_JUDGING_BATCHES = 4
 _FITTED_VALUES_MAX = 20_000_000  # of the samples that layers are fitted to: a forward holds all of them at once
 
 
@@ -112,7 +113,7 @@ class PruneChannels(Section):
             gradients = taylor_gradients(
                 work.model.network,
                 context.teacher(self.train),
-                _batches(work.model, context.train, self.train, context.seed),
+                self._batches(work.model, context),
             )
         state = work.model.network.state_dict()
         scores = {}
@@ -134,30 +135,58 @@ class PruneChannels(Section):
         )
 
     def _remove(self, work: Narrowing, gone: list[tuple[ChannelGroup, Places]], context: Context) -> None:
-        """Take these channels out, and let the layers that are left make up for them as far as a linear fit can."""
-        import torch
-
+        """Take these channels out, and let the layers that are left make up for them as far as a linear fit can; kept where the outputs come nearer."""
         from edgepack.network.channels.refit import refit, rows_left
+        from edgepack.network.sensitivity import Reference
 
         before = work.model.network
         work.remove(gone)
-        if self.refit and gone:
-            assert context.train is not None
-            context.progress.start("Fitting the layers that are left")
-            batches = _batches(work.model, context.train, self.train, context.seed)
-            whole = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
-            count = max(1, _FITTED_VALUES_MAX // max(tensor[0].numel() for tensor in whole))
-            samples = tuple(tensor[:count] for tensor in whole)
-            fitted = refit(work.model.network, before, rows_left(before, gone), samples)
-            context.progress.done(f"{len(fitted)} layers")
+        network = work.model.network
+        self._measure_norms(work, context)
+        if not self.refit or not gone:
+            return
+        assert context.train is not None
+        context.progress.start("Fitting the layers that are left")
+        judges = _order(context)[-_JUDGING_BATCHES * self.train.batch_size :]
+        reference = Reference(work.model, before, context.train.take(np.sort(judges)))
+        plain, loss = {name: value.clone() for name, value in network.state_dict().items()}, reference.distance(network)
+        fitted = refit(network, before, rows_left(before, gone), self._few_samples(work, context))
+        self._measure_norms(work, context)
+        loss_fitted = reference.distance(network)
+        if loss_fitted >= loss:
+            network.load_state_dict(plain)
+            context.progress.done(f"no gain: {loss:.4g} → {loss_fitted:.4g}; left as they were")
+        else:
+            context.progress.done(f"{len(fitted)} layers, loss {loss:.4g} → {loss_fitted:.4g}")
+
+    def _few_samples(self, work: Narrowing, context: Context) -> tuple[torch.Tensor, ...]:
+        """Samples that layers are fitted to, as one batch."""
+        import torch
+
+        assert context.train is not None
+        whole = tuple(torch.cat(parts) for parts in zip(*self._batches(work.model, context), strict=True))
+        count = max(1, _FITTED_VALUES_MAX // max(tensor[0].numel() for tensor in whole))
+        return tuple(tensor[:count] for tensor in whole)
+
+    def _measure_norms(self, work: Narrowing, context: Context) -> None:
+        from edgepack.network.channels.norms import measure_anew
+
+        measure_anew(work.model.network, self._batches(work.model, context))
+
+    def _batches(self, model: Model, context: Context) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Some batches of training samples, the same ones every time."""
+        from edgepack.network.model import as_tensors
+
+        assert context.train is not None
+        size, order = self.train.batch_size, _order(context)
+        for start in range(0, min(len(order), _MEASURED_BATCHES * size), size):
+            yield as_tensors(model, context.train.take(np.sort(order[start : start + size])))
 
     def _train(self, work: Narrowing, context: Context, number: int, rounds: int) -> None:
-        from edgepack.network.channels.norms import measure_anew
         from edgepack.network.model import float_network
         from edgepack.network.train import Trainer, total_steps
 
         assert context.train is not None
-        measure_anew(work.model.network, _batches(work.model, context.train, self.train, context.seed))
         whole = total_steps(self.train, len(context.train))
         last = whole if rounds == 1 else whole - whole // 2
         steps = last if number == rounds else (whole - last) // (rounds - 1)
@@ -186,13 +215,10 @@ def _cost_of(network: nn.Module, work: Narrowing, measure: Any) -> int:
     return work.cost(measure, network.state_dict())
 
 
-def _batches(model: Model, samples: SampleSource, options: Training, seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Some batches of training samples, the same ones every time."""
-    from edgepack.network.model import as_tensors
-
-    order = np.random.default_rng([seed, 13]).permutation(len(samples))
-    for start in range(0, min(len(samples), _MEASURED_BATCHES * options.batch_size), options.batch_size):
-        yield as_tensors(model, samples.take(np.sort(order[start : start + options.batch_size])))
+def _order(context: Context) -> NDArray[np.intp]:
+    """Training samples in a random order, always the same: the first ones measure and fit, the last ones judge."""
+    assert context.train is not None
+    return np.random.default_rng([context.seed, 13]).permutation(len(context.train))
 
 
 def _gone_in_base(work: Narrowing, context: Context) -> list[tuple[ChannelGroup, Places]]:
