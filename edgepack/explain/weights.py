@@ -104,7 +104,7 @@ def change_sqnr_db(before: Iterable[Weight], after: Iterable[Weight]) -> float |
     if len(olds) != len(news) or not olds:
         return None
     pairs = list(zip(olds, news, strict=True))
-    if any(old is None or new is None or old.shape != new.shape for old, new in pairs):
+    if any(old is None or new is None or old.squeeze().shape != new.squeeze().shape for old, new in pairs):
         return None
     old, new = (np.concatenate([one.ravel() for one in side if one is not None]) for side in (olds, news))
     return min(_SAME_DB, round(sqnr_db(old, new), 2))

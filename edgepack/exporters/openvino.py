@@ -19,6 +19,7 @@ from edgepack.core.types import Progress, Samples
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
+    from edgepack.network.fold import Program
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -67,7 +68,7 @@ class OpenVINOExporter(Section):
             tensors=tensors,
             grid=program.grid if program.quantized else None,
             codes=program.codes,
-            notes=() if self.int4_weights else _stored_as_int8(model),
+            notes=() if self.int4_weights else _stored_as_int8(program),
         )
 
     def check(
@@ -102,8 +103,8 @@ class OpenVINOExporter(Section):
             )
 
 
-def _stored_as_int8(model: Model) -> tuple[str, ...]:
-    names = sorted(model.int4)
+def _stored_as_int8(program: Program) -> tuple[str, ...]:
+    names = sorted(name for name, params in program.grid.weights.items() if params.dtype == "int4")
     return (
         (f"the 4-bit weights of {len(names)} layer(s) are stored as int8 for this target: {', '.join(names)}",)
         if names

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
+_ROUNDING_SAMPLES, _ROUNDING_BATCH = 128, 16
+
 
 class Quantize(Section):
     """int8 activations, and int8 or int4 weights, on the target's grid."""
@@ -94,7 +96,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, narrow_tables, trace
-        from edgepack.network.int4 import narrow_quantizers
+        from edgepack.network.int4 import narrow_quantizers, round_weights
         from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels, keep_shared
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
@@ -118,7 +120,12 @@ class Quantize(Section):
         keep_biases(network, biases)
         keep_shared(network, model.shared)
         tables = narrow_tables(network, ops, context.constraints) if self.tables_bits == 4 else frozenset()
-        narrow_quantizers(network, ops, int4 - model.levels.keys())
+        narrow = int4 - model.levels.keys()
+        if narrow and context.base is None:
+            few = context.calibration.take(slice(0, _ROUNDING_SAMPLES)).batches(_ROUNDING_BATCH)
+            round_weights(network, ops, narrow, (as_tensors(model, batch) for batch in few), context.progress)
+        else:  # the base's steps follow, and its codes
+            narrow_quantizers(network, ops, narrow)
         model = replace(model, network=network, frozen=frozen, int4=int4 | tables)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
+from nncf.torch.function_hook.pruning.magnitude.algo import get_pruned_modules
 from torch import nn
 
+from edgepack.core.types import Progress
 from edgepack.network.grid.hooks import Hooks, weight_quantizer
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, Op
+from edgepack.network.second_order import round_by_second_moments, second_moments
 
 LARGEST_CODE = 7
 BITS = 4
@@ -27,6 +31,32 @@ def narrow_quantizers(network: nn.Module, ops: dict[str, Op], names: Collection[
             made[op.weight] = _quantizer(network.get_parameter(op.weight).detach(), op)
         hooks.clear_before(op.name, 1)
         hooks.place_before(op.name, 1, made[op.weight])
+
+
+def round_weights(
+    network: nn.Module,
+    ops: dict[str, Op],
+    names: Collection[str],
+    batches: Iterable[tuple[torch.Tensor, ...]],
+    progress: Progress,
+) -> None:
+    """Give these weights, by parameter name, quantizers of four bits, and values on their grid that change the layers' outputs least over some batches.
+
+    A linear layer's and a 1×1 convolution's weights are rounded by second moments (`network.second_order`), others each to the nearest.
+    """
+    progress.start(f"Rounding {len(names)} weights to 4 bits")
+    moments = second_moments(network, ops, names, batches)
+    narrow_quantizers(network, ops, names)
+    hooks, masks = Hooks(network), get_pruned_modules(network)
+    quantizers: dict[str, Any] = {op.weight: hooks.weight_quantizer(op) for op in ops.values() if op.weight in moments}
+    with torch.no_grad():
+        for name, moment in moments.items():
+            weight = network.get_parameter(name)
+            kept = weight * masks[name].binary_mask if name in masks else weight
+            step = quantizers[name].scale / LARGEST_CODE
+            weight.copy_(round_by_second_moments(kept, step, moment, largest_code=LARGEST_CODE))
+            progress.advance()
+    progress.done(f"{len(moments)} of them by their inputs")
 
 
 def best_step(weight: torch.Tensor, *, axis: int, largest_code: int = LARGEST_CODE) -> torch.Tensor:

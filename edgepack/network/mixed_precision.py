@@ -12,7 +12,7 @@ from edgepack.network.model import Model
 from edgepack.network.sensitivity import weight_sensitivity
 
 _WHERE = "compress.quantize"
-_SENSITIVITY_SAMPLES = 64
+_SENSITIVITY_SAMPLES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
