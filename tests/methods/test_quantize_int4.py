@@ -73,6 +73,7 @@ def test_pruned_zeros_stay_zero(tmp_path: Path) -> None:
         assert layer.codes is not None and not layer.codes[masked[name]].any()
 
 
+@pytest.mark.slow
 def test_weights_with_few_levels_keep_them_and_take_four_bits(tmp_path: Path) -> None:
     few = PruneEntropy.model_validate({"sparsity": 0.3, "levels": 3, "train": TRAIN, "ignore": ["classifier.weight"]})
     model = few.apply(tiny(), context(tiny(), tmp_path))
@@ -84,6 +85,7 @@ def test_weights_with_few_levels_keep_them_and_take_four_bits(tmp_path: Path) ->
     assert all(largest(found[name]) <= 3 for name in model.levels if name in found)
 
 
+@pytest.mark.slow
 def test_shared_values_stay_int8(tmp_path: Path) -> None:
     model = shared(tiny(), tmp_path, ignore=["down.0.weight"])
 
