@@ -62,7 +62,8 @@ def _cells(steps: Steps, name: str, *, with_change: bool) -> list[str]:
         now = value(one)
         cell = _NONE if now is None else written(now)
         if with_change and name not in _UNCHANGING and now is not None and before:
-            cell += f" {100 * (now / before - 1):+4.0f} %" if now != before else " " * 7
+            change = round(100 * (now / before - 1))
+            cell += f" {change:+4d} %" if change else " " * 7
         found.append(cell)
         before = now
     return found

@@ -16,7 +16,8 @@ from edgepack.report.text import digits, size
 _LEFT, _RIGHT = 128.0, WIDTH - 8.0
 _ROW, _TOP = 15.0, 8.0
 _WORTH_A_ROW = 0.001
-_LABEL_CHARACTER = 5.6  # about the width of one, at 11 px
+_LABEL_CHARACTER, _LABEL_HEIGHT = 6.2, 13.0  # about the size of one, at 12 px
+_LABELS_ABOVE, _LABELS_BELOW = (-10.0, -24.0), (19.0, 33.0)
 
 
 def sensitivity_figure(account: Account, colour: str) -> Markup | None:
@@ -107,11 +108,22 @@ def steps_figure(steps: Steps, colour: str) -> Markup:
 def _names(
     rows: Sequence[StepAccount], places: Sequence[tuple[float, float]], left: float, right: float
 ) -> list[Markup]:
-    """The steps' names above or below their points, by turns, within the frame."""
-    found = []
+    """The steps' names within the frame, each beside its point where no other name is: above a point higher than its neighbours, else below."""
+    found, taken = [], list[tuple[float, float, float]]()
     for number, (one, (at_x, at_y)) in enumerate(zip(rows, places, strict=True)):
         half = _LABEL_CHARACTER * len(one.step) / 2
         middle = min(max(at_x, left + half), right - half)
-        below = number % 2 == 1
-        found.append(text(middle, at_y + (18 if below else -10), one.step, anchor="middle", class_="label halo"))
+        beside = [places[other][1] for other in (number - 1, number + 1) if 0 <= other < len(places)]
+        is_higher = not beside or at_y <= sum(beside) / len(beside)
+        offsets = _LABELS_ABOVE + _LABELS_BELOW if is_higher else _LABELS_BELOW + _LABELS_ABOVE
+        free = [
+            at_y + offset
+            for offset in offsets
+            if not any(
+                abs(middle - x) < half + width and abs(at_y + offset - y) < _LABEL_HEIGHT for x, y, width in taken
+            )
+        ]
+        level = free[0] if free else at_y + offsets[0]
+        taken.append((middle, level, half))
+        found.append(text(middle, level, one.step, anchor="middle", class_="label halo"))
     return found

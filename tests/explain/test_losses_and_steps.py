@@ -11,10 +11,12 @@ import pytest
 from small_project import PTQ, Project, copy_built
 
 from edgepack.core.errors import DataError, RecipeError, UsageError
+from edgepack.core.types import Silent
 from edgepack.explain import Account, Sensitivity, explain
 from edgepack.explain.account import csv_rows
 from edgepack.explain.draw_losses import share_figure, steps_figure
 from edgepack.explain.page import explain_page
+from edgepack.pipeline import build
 from edgepack.store.cache import StageCache
 
 Built = Callable[[str], Project]
@@ -88,6 +90,42 @@ def test_what_was_measured_once_is_read_again(project: Project, account: Account
     assert project.stages() == before
     made = {one.stage for one in StageCache(project.work).entries()}
     assert {"sensitivity", "loss-shares", "loss-points"} <= made
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+class Watching(Silent):
+    """Remembers the layers whose points were measured, and ends the process after some of them."""
+
+    def __init__(self, ends_after: int | None = None) -> None:
+        super().__init__()
+        self.ends_after, self.what, self.measured = ends_after, "", list[str]()
+
+    def start(self, what: str, *, total: int | None = None) -> None:
+        self.what = what
+
+    def advance(self, units: int = 1, *, note: str = "") -> None:
+        if self.what.startswith("Points") and note:
+            self.measured.append(note.partition(" ")[0])
+            if len(self.measured) == self.ends_after:
+                raise Killed
+
+
+def test_points_that_were_interrupted_go_on_at_the_layer_where_they_were(
+    built_project: Built, tmp_path: Path, account: Account
+) -> None:
+    path = bundle_of(copy_built(built_project(PTQ), tmp_path / "project"))
+    first, second = Watching(ends_after=2), Watching()
+    with pytest.raises(Killed):
+        explain(path, profile="fast", sensitivity=ASKED, progress=first)
+
+    found = explain(path, profile="fast", sensitivity=ASKED, progress=second)
+
+    assert len(first.measured) == 2 and len(second.measured) == len(account.layers) - 2
+    assert not set(first.measured) & set(second.measured)
+    assert [one.loss for one in found.layers] == [one.loss for one in account.layers]
 
 
 def test_pictures_table_and_json_hold_what_was_asked(account: Account) -> None:
@@ -172,3 +210,71 @@ def test_other_weights_than_those_of_the_build_are_refused(built_project: Built,
 
     with pytest.raises(UsageError, match="other weights"):
         explain(bundle_of(project), profile="fast", sensitivity=ASKED)
+
+
+STUDENT = """
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.classifier = nn.Linear(6, 4)
+
+    def forward(self, image):
+        return self.classifier(self.stem(image).relu().mean((2, 3)))
+
+
+def make():
+    return Small()
+"""
+DISTILL = (
+    '[[compress]]\nmethod = "distill"\nfactory = "student:make"\n[compress.train]\nsteps = 20\nlearning_rate = 0.02\n'
+)
+
+
+@pytest.mark.slow
+def test_layers_of_a_student_are_told_against_the_student(tiny_project: Callable[..., Project]) -> None:
+    """The original has other layers; some even have the same names."""
+    project = tiny_project(DISTILL + PTQ)
+    (project.folder / "student.py").write_text(STUDENT)
+    build(project.folder, allow_failed_checks=True)
+
+    found = explain(bundle_of(project), profile="fast", sensitivity=replace(ASKED, points=False), steps=True)
+
+    assert found.losses is not None and found.losses.reference == "student"
+    assert {one.name for one in found.layers} == {"stem", "classifier"}
+    assert all(one.loss is not None and one.loss.sensitivity is not None for one in found.layers)
+    assert found.losses.distance is not None and found.losses.distance < 0.05
+    assert found.steps is not None
+    assert [one.step for one in found.steps.rows] == ["original", "distill", "quantize"]
+    assert found.steps.rows[0].parameters > found.steps.rows[1].parameters == 6 * 9 + 6 + 6 * 4 + 4
+
+
+@pytest.mark.slow
+def test_channels_products_and_order_keep_their_shares_and_their_steps(tiny_project: Callable[..., Project]) -> None:
+    train = "[compress.train]\nsteps = 6\nbatch_size = 8\nlearning_rate = 1e-4\n"
+    prune = f'[[compress]]\nmethod = "prune_channels"\nsparsity = 0.3\nrounds = 1\n{train}'
+    factor = f'[[compress]]\nmethod = "low_rank"\nenergy = 0.7\n{train}'
+    project = tiny_project(prune + factor + '[[compress]]\nmethod = "sort_channels"\n' + PTQ)
+    build(project.folder, allow_failed_checks=True)
+
+    found = explain(bundle_of(project), profile="fast", sensitivity=ASKED, steps=True)
+
+    assert found.steps is not None and found.losses is not None
+    assert [one.step for one in found.steps.rows] == [
+        "original",
+        "prune_channels",
+        "low_rank",
+        "sort_channels",
+        "quantize",
+    ]
+    assert found.steps.rows[1].parameters < found.steps.rows[0].parameters
+    told = [one for one in found.layers if one.loss is not None and one.loss.share is not None]
+    assert {one.name.partition(".")[0] for one in told} == {"stem", "block", "down", "classifier"}
+    whole = sum(one.loss.share for one in told if one.loss is not None and one.loss.share is not None)
+    rest = (found.losses.other_share or 0) + (found.losses.activations_share or 0)
+    assert whole + rest == pytest.approx(1)
+    others = [one for one in found.layers if one not in told]
+    assert others and all("factor" in one.unknown["loss_share"] for one in others)
