@@ -16,7 +16,7 @@ from typing import Any
 from edgepack import __version__
 from edgepack.bundle.update_base import Base
 from edgepack.core.digest import digest_of, digest_of_files, sha256_file
-from edgepack.core.errors import RecipeError, UnsupportedError
+from edgepack.core.errors import EnvironmentProblem, RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
 from edgepack.core.paths import expand
 from edgepack.core.section import validate
@@ -176,6 +176,8 @@ def make_plans(
         from edgepack.network.nncf_extension import check_compiler
 
         check_compiler()
+    for group in groups:
+        _refuse_elsewhere(steps, group.targets[0], plug_ins[group.targets[0]][1], str(recipe_file))
     require_free_space(work_folder, needed_bytes=_SPACE_NEEDED_BYTES, purpose="a build")
     file = None if read.update_of is None else expand(read.update_of, folder=folder, error=RecipeError)
     plans = []
@@ -328,6 +330,16 @@ def _refuse_unlabelled(steps: tuple[tuple[str, Method], ...], train: Data | None
                     f"{where}: compress.{index} ({name}): {inner} learns from labels, and data.train has none; name them there "
                     f"(for npz: 'y'), or take loss = \"distill\" without 'labels_weight'"
                 )
+
+
+def _refuse_elsewhere(steps: tuple[tuple[str, Method], ...], target: str, runtime: Runtime, where: str) -> None:
+    """Raises EnvironmentProblem where a step measures latency on a target whose hardware isn't here."""
+    for index, (name, method) in enumerate(steps):
+        if getattr(method, "needs_latency", False) and (absent := runtime.absent()):
+            raise EnvironmentProblem(
+                f"{where}: compress.{index} ({name}): latency is measured on this machine, and target '{target}' needs {absent}; "
+                "build where that is, name a target first whose hardware is here, or let the step count multiply-accumulates"
+            )
 
 
 def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:

@@ -22,12 +22,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """The measured latency of a network that is being compressed, beside the original's; `where` says of what, by which runtime."""
+
+    ms: float
+    original_ms: float
+    where: str
+
+    @property
+    def ratio(self) -> float:
+        return self.ms / self.original_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a method may use beside the model.
 
     `original` is the uncompressed model that the build began with, `student` the one that took its place, if one did, as it was then. `network` opens what a
     NetworkSection of the step's options names. `workspace` is a folder for checkpoints that survives a kill; `key` names this
     very step, so that a checkpoint of another one is never resumed. `base` is the older model that this build updates, if it does.
+    `latency` measures a model on the target (in float, on this machine); None unless the method has `needs_latency`.
     """
 
     original: Model
@@ -39,6 +53,7 @@ class Context:
     seed: int
     progress: Progress
     base: Base | None = None
+    latency: Callable[[Model], Latency] | None = None
     student: Model | None = None
     network: Callable[[NetworkSection], Model] | None = None
 

@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgepack.core.errors import RecipeError
 from edgepack.core.section import Section
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
+    from edgepack.network.channels.by_latency import Found
     from edgepack.network.channels.groups import ChannelGroup, Places
-    from edgepack.network.channels.narrowing import Narrowing
+    from edgepack.network.channels.narrowing import Limits, Measure, Narrowing, Scope, Scores
     from edgepack.network.model import Model
 
 KIND = "prune"
@@ -39,11 +38,12 @@ class PruneChannels(Section):
 
     phase: ClassVar[Phase] = Phase.STRUCTURE
     sparsity: float = Field(
-        gt=0, lt=1, description="Share of the multiply-accumulates, or of the parameters, that goes away."
+        gt=0, lt=1, description="Share of the multiply-accumulates, of the parameters or of the latency that goes away."
     )
-    of: Literal["macs", "parameters"] = Field(
+    of: Literal["macs", "parameters", "latency"] = Field(
         default="macs",
-        description="What `sparsity` is a share of: `macs`, multiply-accumulates of convolutions and linear layers in one inference, or `parameters`.",
+        description="What `sparsity` is a share of: `macs`, multiply-accumulates of convolutions and linear layers in one inference; `parameters`; or `latency`, "
+        "measured while building: of the float model in the target's runtime on this machine, one thread (of several targets, the first).",
     )
     importance: Literal["magnitude", "taylor", "bn_scale"] = Field(
         default="taylor",
@@ -72,6 +72,11 @@ class PruneChannels(Section):
     train: Training = Field(default=Training(epochs=10), description="The fine-tuning, over all rounds.")
 
     @property
+    def needs_latency(self) -> bool:
+        """Whether narrower networks are to be timed."""
+        return self.of == "latency"
+
+    @property
     def needs_training_samples(self) -> bool:
         """Always: what is left must learn."""
         return True
@@ -87,25 +92,79 @@ class PruneChannels(Section):
         few = as_tensors(model, context.calibration.take(slice(0, _CHECKED_SAMPLES)))
         work = Narrowing(model, few, ignore=self.ignore)
         before = _costs(work)
-        self._choose(work, context, share=1.0)  # a share that can't be reached is refused before any training
+        goal = self._goal(work, context)  # a share that can't be reached is refused before any training
         context.progress.done(f"{len(work.kept)} groups of layers, {len(work.left_alone)} left alone")
         rounds = self.rounds if context.base is None else 1
         for number in range(1, rounds + 1):
-            share = number / rounds
+            share = goal.share * number / rounds
             gone = self._choose(work, context, share=share) if context.base is None else _gone_in_base(work, context)
             self._remove(work, gone, context)
             self._train(work, context, number, rounds)
         kept = {name: channels.tolist() for name, channels in work.kept.items()}
         edit = {"kind": KIND, "method": "prune_channels", "channels": kept}
         return replace(work.model, edits=(*model.edits, edit)).with_step(
-            method="prune_channels", before=before, after=_costs(work), left_alone=work.left_alone
+            method="prune_channels",
+            before=before,
+            after=_costs(work),
+            left_alone=work.left_alone,
+            **_latency_facts(work, context, goal),
         )
 
-    def _choose(self, work: Narrowing, context: Context, *, share: float) -> list[tuple[ChannelGroup, Places]]:
-        """The channels that must go to have this share of the whole reduction behind us."""
-        from edgepack.network.channels.importance import importance_of, taylor_gradients
+    @property
+    def _counted(self) -> Measure:
+        """What is counted while channels are chosen."""
+        return "macs" if self.of == "latency" else self.of
+
+    @property
+    def _compared(self) -> Scope:
+        """Among which channels the least important ones are found."""
+        return "layer" if self.scope == "layer" else "model"
+
+    def _goal(self, work: Narrowing, context: Context) -> Found:
+        """The share of what is counted that goes away in the end. Raises RecipeError for one that can't be reached."""
+        from edgepack.network.channels.by_latency import Found, Probe, share_for_latency
+        from edgepack.network.channels.narrowing import narrower
+
+        if self.of != "latency" or context.base is not None:
+            self._choose(work, context, share=self.sparsity)
+            return Found(share=self.sparsity, ratio=1 - self.sparsity, probes=0)
+        measure = context.latency
+        assert measure is not None
+        scores = self._scores(work, context)
+        whole = _whole(work, context, "macs")
+        most = 1 - work.least(scores, measure="macs", scope=self._compared, limits=self._limits()) / whole
+        context.progress.start("Timing narrower networks")
+        dense = 1.0 if context.student is None else measure(context.student).ratio
+
+        def time_without(share: float) -> Probe:
+            gone = self._choose(work, context, share=share, scores=scores)
+            smaller = narrower(work.model, gone)
+            left = work.cost("macs", smaller.network.state_dict())
+            return Probe(share=1 - left / whole, ratio=measure(smaller).ratio / dense)
+
+        return share_for_latency(time_without, most=most, wanted=1 - self.sparsity)
+
+    def _limits(self) -> Limits:
         from edgepack.network.channels.narrowing import Limits
-        from edgepack.network.model import float_network
+
+        return Limits(keep_min=self.keep_min, round_to=self.round_to)
+
+    def _choose(
+        self, work: Narrowing, context: Context, *, share: float, scores: Scores | None = None
+    ) -> list[tuple[ChannelGroup, Places]]:
+        """The channels that must go for this share of the whole original to have gone."""
+        whole = _whole(work, context, self._counted)
+        return work.choose(
+            scores if scores is not None else self._scores(work, context),
+            at_most=round(whole * (1 - share), 3),  # a count, whatever floats make of it
+            measure=self._counted,
+            scope=self._compared,
+            limits=self._limits(),
+        )
+
+    def _scores(self, work: Narrowing, context: Context) -> Scores:
+        """How much each channel of each group matters; groups of which that isn't known are left alone."""
+        from edgepack.network.channels.importance import importance_of, taylor_gradients
 
         assert context.train is not None
         gradients: dict[str, torch.Tensor] = {}
@@ -122,17 +181,10 @@ class PruneChannels(Section):
             if found is None:
                 work.left_alone[group.name] = f"{self.importance} knows nothing of its channels"
             elif self.scope == "cost":
-                scores[group.name] = found / work.price(group, self.of)
+                scores[group.name] = found / work.price(group, self._counted)
             else:
                 scores[group.name] = found / max(float(found.mean()), 1e-30)
-        whole = _cost_of(float_network(context.dense), work, self.of)
-        return work.choose(
-            scores,
-            at_most=whole * (1 - self.sparsity * share),
-            measure=self.of,
-            scope="layer" if self.scope == "layer" else "model",
-            limits=Limits(keep_min=self.keep_min, round_to=self.round_to),
-        )
+        return scores
 
     def _remove(self, work: Narrowing, gone: list[tuple[ChannelGroup, Places]], context: Context) -> None:
         """Take these channels out, and let the layers that are left make up for them as far as a linear fit can; kept where the outputs come nearer."""
@@ -183,7 +235,6 @@ class PruneChannels(Section):
             yield as_tensors(model, context.train.take(np.sort(order[start : start + size])))
 
     def _train(self, work: Narrowing, context: Context, number: int, rounds: int) -> None:
-        from edgepack.network.model import float_network
         from edgepack.network.train import Trainer, total_steps
 
         assert context.train is not None
@@ -202,17 +253,37 @@ class PruneChannels(Section):
             seed=context.seed + number,
             learns_norms=True,
         )
-        share = 1 - work.cost(self.of) / _cost_of(float_network(context.dense), work, self.of)
-        trainer.run(context.progress, what=f"Training without {share:.0%} of the {self.of}")
+        share = 1 - work.cost(self._counted) / _whole(work, context, self._counted)
+        trainer.run(context.progress, what=f"Training without {share:.0%} of the {self._counted}")
+
+
+def _latency_facts(work: Narrowing, context: Context, goal: Found) -> dict[str, Any]:
+    """What a lineage says of latencies: that of the network that came out, with its own choice of channels, and how the share was found."""
+    if context.latency is None or context.base is not None:
+        return {}
+    found = context.latency(work.model)
+    dense = 1.0 if context.student is None else context.latency(context.student).ratio
+    return {
+        "latency": {
+            "before_ms": found.original_ms * dense,
+            "after_ms": found.ms,
+            "ratio": round(found.ratio / dense, 4),
+            "of": found.where,
+            "macs_share": round(goal.share, 4),
+            "probes": goal.probes,
+        }
+    }
 
 
 def _costs(work: Narrowing) -> dict[str, int]:
     return {"macs": work.cost("macs"), "parameters": work.cost("parameters")}
 
 
-def _cost_of(network: nn.Module, work: Narrowing, measure: Any) -> int:
-    """What another network of the same layers costs."""
-    return work.cost(measure, network.state_dict())
+def _whole(work: Narrowing, context: Context, measure: Measure) -> int:
+    """What the network that shares are shares of costs."""
+    from edgepack.network.model import float_network
+
+    return work.cost(measure, float_network(context.dense).state_dict())
 
 
 def _order(context: Context) -> NDArray[np.intp]:
@@ -224,15 +295,4 @@ def _order(context: Context) -> NDArray[np.intp]:
 def _gone_in_base(work: Narrowing, context: Context) -> list[tuple[ChannelGroup, Places]]:
     """The channels that the older model of an update doesn't have."""
     assert context.base is not None
-    kept: dict[str, list[int]] = next((edit["channels"] for edit in context.base.edits if edit["kind"] == KIND), {})
-    groups = {group.name: group for group in work.groups}
-    gone = []
-    for name, channels in kept.items():
-        if name not in groups or not set(channels) <= set(range(groups[name].channels)):
-            raise RecipeError(
-                f"update_of: another architecture: the base removed channels of '{name}', this model can't; "
-                "name a bundle of the same model, or leave 'update_of' out"
-            )
-        removed = np.setdiff1d(np.arange(groups[name].channels), np.array(channels, np.intp))
-        gone += [(groups[name], removed)] if len(removed) else []
-    return gone
+    return work.without(next((edit["channels"] for edit in context.base.edits if edit["kind"] == KIND), {}))

@@ -26,6 +26,7 @@ from torch.nn import functional
 from edgepack.core.errors import DataError, StageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Samples, SampleSource
+from edgepack.network.augment import augmented
 from edgepack.network.channels.norms import batch_norms
 from edgepack.network.grid import keep_zero_exact
 from edgepack.network.losses import Features, likeness_loss, output_distance
@@ -158,7 +159,7 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = self.options.learning_rate * factor
         batch = self._batch(step)
-        inputs = _augmented(as_tensors(self.model, batch), self.options, np.random.default_rng([self.seed, 11, step]))
+        inputs = augmented(as_tensors(self.model, batch), self.options, np.random.default_rng([self.seed, 11, step]))
         optimizer.zero_grad(set_to_none=True)
         for norm in self.norms:
             norm.train()
@@ -272,25 +273,3 @@ def _schedule_factor(options: Training, step: int, total: int) -> float:
         return 1.0
     done = (step - options.warmup_steps) / max(1, total - options.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _augmented(
-    inputs: tuple[torch.Tensor, ...], options: Training, rng: np.random.Generator
-) -> tuple[torch.Tensor, ...]:
-    """Random flips and shifts of NCHW images; other inputs stay as they are."""
-    return tuple(_augmented_images(tensor, options, rng) if tensor.dim() == 4 else tensor for tensor in inputs)
-
-
-def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Generator) -> torch.Tensor:
-    if "hflip" in options.augment:
-        flipped = torch.from_numpy(rng.random(len(images)) < 0.5)
-        images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
-    if "shift" in options.augment:
-        reach = options.shift_pixels or max(1, images.shape[-1] // 14)
-        padded = functional.pad(images, (reach,) * 4, mode="replicate")
-        offsets = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
-        height, width = images.shape[-2:]
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        rows, columns = torch.from_numpy(offsets).unbind(1)
-        images = windows[torch.arange(len(images)), :, rows, columns]
-    return images

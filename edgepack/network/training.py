@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from edgepack.core.section import Section
 from edgepack.recipe import NetworkSection
 
-Augmentation = Literal["hflip", "shift"]
+Augmentation = Literal["hflip", "shift", "time_shift", "mixup"]
 
 
 class Training(Section):
@@ -51,10 +51,14 @@ class Training(Section):
         default=None, description="Who teaches. Default: the float model that the build began with."
     )
     augment: tuple[Augmentation, ...] = Field(
-        default=(), description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`)."
+        default=(),
+        description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`); of inputs of shape (time, …), such as MFCCs: `time_shift`, along the time; of "
+        "any: `mixup`, each sample mixed with another one in a random proportion (Zhang et al. 2018, arXiv:1710.09412), which the teacher sees, too.",
     )
     shift_pixels: int | None = Field(
-        default=None, ge=1, description="How far `shift` moves at most. Default: a 14th of the width, at least 1."
+        default=None,
+        ge=1,
+        description="How far `shift` and `time_shift` move at most. Default: a 14th of the width, or of the time, at least 1.",
     )
     holdout: float = Field(
         default=0.1,
@@ -70,8 +74,12 @@ class Training(Section):
     def _one_length(self) -> Training:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either 'epochs' or 'steps'")
-        if self.shift_pixels is not None and "shift" not in self.augment:
-            raise ValueError("'shift_pixels' needs \"shift\" in 'augment'")
+        if self.shift_pixels is not None and not {"shift", "time_shift"} & set(self.augment):
+            raise ValueError("'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'")
+        if self.needs_labels and "mixup" in self.augment:
+            raise ValueError(
+                'augment: "mixup" has no label of its own; take loss = "distill" or "mse" without \'labels_weight\', or leave it out'
+            )
         if self.patience is not None and self.holdout == 0:
             raise ValueError("'patience' needs a 'holdout' above 0")
         return self

@@ -33,6 +33,9 @@ class LiteRT(Section):
         interpreter = _interpreter(path, threads=threads, keep_tensors=keep_tensors)
         return TfliteSession(path, _InThisProcess(path, interpreter), keep_tensors=keep_tensors)
 
+    def absent(self) -> str:
+        return ""  # a CPU is always here
+
     def version(self) -> str:
         return version("ai-edge-litert")
 

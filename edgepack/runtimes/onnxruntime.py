@@ -74,6 +74,12 @@ class OnnxRuntime(Section):
             execution=Execution(device=session.get_providers()[0], types=types, notes=(*missed, *told)),
         )
 
+    def absent(self) -> str:
+        available = _library().get_available_providers()
+        if not self.providers or self.providers[0] in available:
+            return ""
+        return f"{self.providers[0]}: ONNX Runtime has only {', '.join(available)} here"
+
     def version(self) -> str:
         for package in _PACKAGES:
             try:

@@ -73,17 +73,24 @@ class OpenVINO(Section):
             execution=Execution(device=device, types=types, notes=(*notes, *told)),
         )
 
+    def absent(self) -> str:
+        return self._absent(_core())
+
+    def _absent(self, core: Core) -> str:
+        found = list(core.available_devices)
+        if any(name.partition(".")[0] == self.device for name in found):
+            return ""
+        article = "an" if self.device == "NPU" else "a"
+        return f"{article} {self.device}: OpenVINO finds only {', '.join(found)} here"
+
     def version(self) -> str:
         return version("openvino")
 
     def _place(self, core: Core) -> tuple[str, str, tuple[str, ...]]:
         """The device and precision that this machine has, and what is different from what was asked."""
-        found = list(core.available_devices)
-        if any(name.partition(".")[0] == self.device for name in found):
-            return self.device, self.inference_precision, ()
-        article = "an" if self.device == "NPU" else "a"
-        note = f"not run on {article} {self.device}: OpenVINO finds only {', '.join(found)} here; ran on the CPU in f32"
-        return "CPU", "f32", (note,)
+        if absent := self._absent(core):
+            return "CPU", "f32", (f"not run on {absent}; ran on the CPU in f32",)
+        return self.device, self.inference_precision, ()
 
 
 class OpenVINOSession:

@@ -93,3 +93,9 @@ class Runtime(Protocol):
 
     def version(self) -> str:
         """The library's version, e.g. '2.3.0'."""
+
+    def absent(self) -> str:
+        """What this machine lacks of the hardware that models shall run on, such as 'a GPU: OpenVINO finds only CPU here'; '' where nothing.
+
+        Asked only where a run elsewhere would be of no use: it loads the library.
+        """

@@ -52,6 +52,9 @@ class TfliteRuntime(Section):
         engine = _InItsOwnPython(path, self._worker(), threads=threads, keep_tensors=keep_tensors)
         return TfliteSession(path, engine, keep_tensors=keep_tensors)
 
+    def absent(self) -> str:
+        return ""  # a CPU is always here
+
     def version(self) -> str:
         """Raises EnvironmentProblem where there is no such interpreter."""
         python = self.interpreter()

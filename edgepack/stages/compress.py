@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from edgepack.core.types import Progress, SampleSource
 from edgepack.methods.protocol import Context, Method, student_of
 from edgepack.plan import BuildPlan
+from edgepack.stages.export import baseline
+from edgepack.stages.latency import LatencyMeter
 from edgepack.stages.load import Stored
 from edgepack.stages.networks import Networks, known_network_keys, load_networks
 from edgepack.stages.samples import samples_of, training_samples
 from edgepack.store.cache import StageCache
+from edgepack.targets import load_target
 
 if TYPE_CHECKING:
     from edgepack.network.model import Model
@@ -63,7 +66,26 @@ def step_key(plan: BuildPlan, previous: str, name: str, method: Method, networks
         plan.recipe.seed,
         None if plan.base is None else [plan.base.sha256, plan.base.tolerance],
         list(networks),
+        *_measured_on(plan, method),
     )
+
+
+def _measured_on(plan: BuildPlan, method: Method) -> list[Any]:
+    """What a step depends on that asks for latencies: the first target of its group, where they are measured for all of them."""
+    if not getattr(method, "needs_latency", False):
+        return []
+    first = plan.grid_targets[0]
+    profile = plan.target if first == plan.target_name else load_target(first, plan.folder)
+    return [first, profile.model_dump(mode="json"), plan.recipe.export.model_dump(mode="json")]
+
+
+def _meter(
+    plan: BuildPlan, cache: StageCache, loaded: Stored, method: Method, workspace: Path, progress: Progress
+) -> LatencyMeter | None:
+    if not getattr(method, "needs_latency", False):
+        return None
+    original = baseline(plan, cache, loaded, progress)
+    return LatencyMeter(plan, original.artifact, workspace, progress)
 
 
 def _work(plan: BuildPlan, cache: StageCache, given: _Given, method: Method, key: str, progress: Progress) -> Any:
@@ -86,6 +108,7 @@ def _work(plan: BuildPlan, cache: StageCache, given: _Given, method: Method, key
             base=plan.base,
             student=None if given.student is None else given.student.open(plan),
             network=lambda section: given.networks.of(section).open(plan),
+            latency=_meter(plan, cache, given.loaded, method, workspace, progress),
         )
         compressed = method.apply(model, context)
         save_model(compressed, scratch)

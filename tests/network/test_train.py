@@ -205,7 +205,7 @@ def test_the_teacher_does_not_change(tmp_path: Path) -> None:
 
 
 def test_images_are_shifted_no_further_than_asked(tmp_path: Path) -> None:
-    from edgepack.network.train import _augmented_images
+    from edgepack.network.augment import _augmented_images
 
     images = torch.zeros(64, 1, 28, 28)
     images[:, :, 14, 14] = 1.0
@@ -220,5 +220,5 @@ def test_images_are_shifted_no_further_than_asked(tmp_path: Path) -> None:
 
 
 def test_a_reach_without_shifts_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'shift_pixels' needs \"shift\" in 'augment'"):
+    with pytest.raises(ValueError, match=r"'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'"):
         Training(steps=1, shift_pixels=2)

@@ -114,6 +114,26 @@ class Narrowing:
             low, high = (low, middle) if left(middle) <= at_most else (middle + 1, high)
         return pick(groups, scores, low / max(1, steps), limits)
 
+    def least(self, scores: Scores, *, measure: Measure, scope: Scope, limits: Limits) -> int:
+        """What the network costs without every channel that may go."""
+        groups = [group for group in self.groups if group.name in scores]
+        pick = self._least_of_all if scope == "model" else self._least_of_each
+        return self.cost(measure, without(self.model.network.state_dict(), pick(groups, scores, 1.0, limits)))
+
+    def without(self, kept: Mapping[str, list[int]]) -> list[tuple[ChannelGroup, Places]]:
+        """What must go so that these channels are left, by group. Raises RecipeError where this model hasn't such groups."""
+        groups = {group.name: group for group in self.groups}
+        gone = []
+        for name, channels in kept.items():
+            if name not in groups or not set(channels) <= set(range(groups[name].channels)):
+                raise RecipeError(
+                    f"update_of: another architecture: the base removed channels of '{name}', this model can't; "
+                    "name a bundle of the same model, or leave 'update_of' out"
+                )
+            removed = np.setdiff1d(np.arange(groups[name].channels), np.array(channels, np.intp))
+            gone += [(groups[name], removed)] if len(removed) else []
+        return gone
+
     def remove(self, channels: list[tuple[ChannelGroup, Places]]) -> None:
         """Make the network smaller by these channels."""
         for group, gone in channels:

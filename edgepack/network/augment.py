@@ -1,0 +1,53 @@
+"""Random changes of training samples: each step's follow from its own random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from edgepack.network.training import Training
+
+
+def augmented(
+    inputs: tuple[torch.Tensor, ...], options: Training, rng: np.random.Generator
+) -> tuple[torch.Tensor, ...]:
+    """Random flips and shifts of NCHW images, shifts along the first axis, samples mixed in pairs; other inputs stay as they are."""
+    changed = [_augmented_images(tensor, options, rng) if tensor.dim() == 4 else tensor for tensor in inputs]
+    if "time_shift" in options.augment:
+        changed = [_time_shifted(tensor, options, rng) if tensor.dim() > 1 else tensor for tensor in changed]
+    if "mixup" in options.augment:
+        partners, shares = rng.permutation(len(changed[0])), rng.random(len(changed[0]), dtype=np.float32)
+        changed = [_mixed(tensor, torch.from_numpy(partners), torch.from_numpy(shares)) for tensor in changed]
+    return tuple(changed)
+
+
+def _time_shifted(samples: torch.Tensor, options: Training, rng: np.random.Generator) -> torch.Tensor:
+    """Each sample moved along its first axis; the moments at its ends are repeated."""
+    length = samples.shape[1]
+    reach = options.shift_pixels or max(1, length // 14)
+    moments = np.arange(length) + rng.integers(-reach, reach + 1, size=(len(samples), 1))
+    return samples[torch.arange(len(samples))[:, None], torch.from_numpy(moments.clip(0, length - 1))]
+
+
+def _mixed(samples: torch.Tensor, partners: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Each sample's share of itself, the rest of its partner; integers (ids) stay as they are."""
+    if not samples.is_floating_point():
+        return samples
+    own = shares.reshape(-1, *[1] * (samples.dim() - 1))
+    return own * samples + (1 - own) * samples[partners]
+
+
+def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Generator) -> torch.Tensor:
+    if "hflip" in options.augment:
+        flipped = torch.from_numpy(rng.random(len(images)) < 0.5)
+        images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    if "shift" in options.augment:
+        reach = options.shift_pixels or max(1, images.shape[-1] // 14)
+        padded = functional.pad(images, (reach,) * 4, mode="replicate")
+        offsets = rng.integers(0, 2 * reach + 1, size=(len(images), 2))
+        height, width = images.shape[-2:]
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        rows, columns = torch.from_numpy(offsets).unbind(1)
+        images = windows[torch.arange(len(images)), :, rows, columns]
+    return images

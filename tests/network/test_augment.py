@@ -1,0 +1,56 @@
+"""Random changes of samples that are no images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgepack.core.errors import RecipeError
+from edgepack.core.section import validate
+from edgepack.network.augment import augmented
+from edgepack.network.training import Training
+
+
+def changed(inputs: tuple[torch.Tensor, ...], seed: int = 0, **options: object) -> tuple[torch.Tensor, ...]:
+    return augmented(inputs, Training.model_validate({"steps": 1, **options}), np.random.default_rng(seed))
+
+
+def test_a_time_shift_moves_a_sample_along_its_first_axis() -> None:
+    sound = torch.arange(28.0).reshape(1, 28, 1).expand(64, 28, 5)
+
+    (moved,) = changed((sound,), augment=("time_shift",))
+
+    offsets = (moved - sound)[:, 10, 0]
+    assert set(offsets.tolist()) == {-2.0, -1.0, 0.0, 1.0, 2.0}  # a 14th of 28
+    assert torch.equal(moved[:, 3:-3], (sound + offsets[:, None, None])[:, 3:-3])
+    assert moved.min() == 0 and moved.max() == 27
+
+
+def test_mixed_samples_lie_between_two_and_all_inputs_are_mixed_alike() -> None:
+    first, ids = torch.eye(16), torch.arange(16)
+
+    mixed, second, kept = changed((first, first * 3, ids), augment=("mixup",))
+
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(16))
+    torch.testing.assert_close(second, mixed * 3)
+    assert int((mixed > 0).sum(dim=1).max()) == 2 and torch.equal(kept, ids)
+
+
+def test_the_same_random_numbers_give_the_same_samples() -> None:
+    x = torch.randn(8, 28, 5)
+
+    both = {"augment": ("time_shift", "mixup")}
+    assert torch.equal(changed((x,), **both)[0], changed((x,), **both)[0])
+    assert not torch.equal(changed((x,), **both)[0], changed((x,), seed=1, **both)[0])
+
+
+def test_mixed_samples_have_no_label() -> None:
+    with pytest.raises(RecipeError, match='"mixup" has no label of its own'):
+        validate(Training, {"steps": 1, "loss": "labels", "augment": ["mixup"]}, where="train")
+
+
+def test_how_far_to_move_needs_something_that_moves() -> None:
+    with pytest.raises(RecipeError, match="'shift_pixels' needs"):
+        validate(Training, {"steps": 1, "shift_pixels": 2, "augment": ["mixup"]}, where="train")
+    assert validate(Training, {"steps": 1, "shift_pixels": 2, "augment": ["time_shift"]}, where="train").shift_pixels
