@@ -5,7 +5,7 @@ Every tensor that the target keeps gets a grid (`network.grid.complete_grid`), s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -18,7 +18,7 @@ from edgepack.network.training import Training
 
 if TYPE_CHECKING:
     from edgepack.bundle.update_base import Base
-    from edgepack.core.types import Progress
+    from edgepack.core.types import Progress, Samples
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
@@ -96,7 +96,7 @@ class Quantize(Section):
 
         from edgepack.network.bias import round_biases
         from edgepack.network.grid import complete_grid, narrow_tables, trace
-        from edgepack.network.int4 import narrow_quantizers, round_weights
+        from edgepack.network.int4 import round_by_inputs
         from edgepack.network.keep_levels import biases_with_levels, keep_biases, keep_levels, keep_shared
         from edgepack.network.model import as_tensors, lookups_told
         from edgepack.network.nncf_extension import ensure_extension
@@ -120,14 +120,11 @@ class Quantize(Section):
         keep_biases(network, biases)
         keep_shared(network, model.shared)
         tables = narrow_tables(network, ops, context.constraints) if self.tables_bits == 4 else frozenset()
-        narrow = int4 - model.levels.keys()
-        if narrow and context.base is None:
-            few = context.calibration.take(slice(0, _ROUNDING_SAMPLES)).batches(_ROUNDING_BATCH)
-            round_weights(network, ops, narrow, (as_tensors(model, batch) for batch in few), context.progress)
-        else:  # the base's steps follow, and its codes
-            narrow_quantizers(network, ops, narrow)
+        moments = _narrowed(model, network, ops, int4 - model.levels.keys(), context.calibration)
         model = replace(model, network=network, frozen=frozen, int4=int4 | tables)
         model, facts = (model, {}) if context.base is None else _keep_grid(model, ops, context.base, context.progress)
+        if moments:
+            round_by_inputs(network, ops, moments, context.progress)
         trained = {} if self.mode == "ptq" else self._train(model, context)
         facts |= {} if context.base is None else _keep_codes(model, ops, context.base)
         round_biases(model)
@@ -223,6 +220,18 @@ class Quantize(Section):
             "best_step": trained.best_step,
             "stopped_early": trained.stopped_early,
         }
+
+
+def _narrowed(model: Model, network: Any, ops: Any, names: Collection[str], samples: Samples) -> Mapping[str, Any]:
+    """Give these weights quantizers of four bits. Answers the second moments of their layers' inputs, measured before that."""
+    from edgepack.network.int4 import narrow_quantizers
+    from edgepack.network.model import as_tensors
+    from edgepack.network.second_order import second_moments
+
+    few = samples.take(slice(0, _ROUNDING_SAMPLES)).batches(_ROUNDING_BATCH)
+    moments = second_moments(network, ops, names, (as_tensors(model, batch) for batch in few))
+    narrow_quantizers(network, ops, names)
+    return moments
 
 
 def _keep_grid(model: Model, ops: Any, base: Base, progress: Progress) -> tuple[Model, dict[str, Any]]:

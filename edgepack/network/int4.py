@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from edgepack.core.types import Progress
 from edgepack.network.grid.hooks import Hooks, weight_quantizer
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, Op
-from edgepack.network.second_order import round_by_second_moments, second_moments
+from edgepack.network.second_order import round_by_second_moments
 
 LARGEST_CODE = 7
 BITS = 4
@@ -33,22 +33,18 @@ def narrow_quantizers(network: nn.Module, ops: dict[str, Op], names: Collection[
         hooks.place_before(op.name, 1, made[op.weight])
 
 
-def round_weights(
-    network: nn.Module,
-    ops: dict[str, Op],
-    names: Collection[str],
-    batches: Iterable[tuple[torch.Tensor, ...]],
-    progress: Progress,
+def round_by_inputs(
+    network: nn.Module, ops: dict[str, Op], moments: Mapping[str, torch.Tensor], progress: Progress
 ) -> None:
-    """Give these weights, by parameter name, quantizers of four bits, and values on their grid that change the layers' outputs least over some batches.
+    """Move these weights, by parameter name, to values on their quantizers' grid that change the layers' outputs least.
 
-    A linear layer's and a 1×1 convolution's weights are rounded by second moments (`network.second_order`), others each to the nearest.
+    `moments` are those of the layers' inputs (`network.second_order`); other weights are rounded each to the nearest when the network computes.
     """
-    progress.start(f"Rounding {len(names)} weights to 4 bits")
-    moments = second_moments(network, ops, names, batches)
-    narrow_quantizers(network, ops, names)
+    progress.start("Rounding weights to 4 bits", total=len(moments))
     hooks, masks = Hooks(network), get_pruned_modules(network)
-    quantizers: dict[str, Any] = {op.weight: hooks.weight_quantizer(op) for op in ops.values() if op.weight in moments}
+    quantizers: dict[str, Any] = {
+        op.weight: hooks.weight_quantizer(op) for op in ops.values() if op.weight and op.weight in moments
+    }
     with torch.no_grad():
         for name, moment in moments.items():
             weight = network.get_parameter(name)
@@ -56,7 +52,7 @@ def round_weights(
             step = quantizers[name].scale / LARGEST_CODE
             weight.copy_(round_by_second_moments(kept, step, moment, largest_code=LARGEST_CODE))
             progress.advance()
-    progress.done(f"{len(moments)} of them by their inputs")
+    progress.done(f"{len(moments)} by what their layers' inputs look like")
 
 
 def best_step(weight: torch.Tensor, *, axis: int, largest_code: int = LARGEST_CODE) -> torch.Tensor:

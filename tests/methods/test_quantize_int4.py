@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from methods.test_palettize import shared
 from methods.test_prune_channels import context, tiny
 
+from edgepack.bundle.update_base import Base
 from edgepack.core.errors import RecipeError
 from edgepack.core.section import validate
 from edgepack.methods.prune_entropy import PruneEntropy
@@ -108,3 +110,22 @@ def test_shared_values_stay_int8(tmp_path: Path) -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         validate(Quantize, {"mode": "ptq", **options}, where="test")
+
+
+def base_of(model: Model) -> Base:
+    made = program_of(model)
+    return Base(
+        path=Path("x"), sha256="", name="a", version="1", target="arm64", targets=("arm64",), constraints={}, grid=made.grid,
+        inputs=(), codes=made.codes,
+    )  # fmt: skip
+
+
+def test_an_update_of_the_same_network_keeps_every_code(tmp_path: Path) -> None:
+    base = quantized(tiny(), tmp_path / "base", int8_layers=["stem.0"])
+    given = replace(context(tiny(), tmp_path), base=base_of(base))
+
+    done = Quantize.model_validate({"mode": "ptq", "weights_bits": 4}).apply(tiny(), given)
+
+    ours, theirs = layers(done), layers(base)
+    assert done.int4 == base.int4 and done.int4
+    assert all(np.array_equal(ours[name].codes, theirs[name].codes) for name in base.int4)
