@@ -6,10 +6,12 @@ the grid of its input) every other can do as well; what excludes each other (sym
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgepack.targets import NumericConstraints
+from edgepack.core.errors import RecipeError
+from edgepack.targets import NumericConstraints, TargetProfile, load_target, target_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,25 @@ class Group:
     targets: tuple[str, ...]
     constraints: NumericConstraints
     apart_because: str = ""
+
+
+def numbers_of(
+    profiles: Mapping[str, TargetProfile], steps: Sequence[tuple[str, object]], folder: Path, *, where: str
+) -> dict[str, NumericConstraints]:
+    """What each target's kernels can represent in as many bits as the steps ask for. Raises RecipeError for a target without such kernels."""
+    asked = ((index, name, getattr(method, "activations_bits", 8)) for index, (name, method) in enumerate(steps))
+    index, step, bits = next((one for one in asked if one[2] != 8), (0, "", 8))
+    found = {}
+    for name, profile in profiles.items():
+        try:
+            found[name] = profile.numbers(activations_bits=bits)
+        except ValueError as exc:
+            able = [other for other in target_names(folder) if load_target(other, folder).wide_activations is not None]
+            raise RecipeError(
+                f"{where}: compress.{index} ({step}): target '{name}' {exc}; build for one that has them ({', '.join(able)}), "
+                "or for this one with activations_bits = 8"
+            ) from exc
+    return found
 
 
 def group_targets(targets: Mapping[str, NumericConstraints]) -> tuple[Group, ...]:

@@ -26,7 +26,7 @@ from edgepack.data.samples import plain_steps
 from edgepack.data.sections import open_provider, resolve_section
 from edgepack.exporters import EXPORTERS, FORMAT_OF_EXPORTER
 from edgepack.exporters.protocol import Exporter, ExportOptions
-from edgepack.grouping import group_targets
+from edgepack.grouping import group_targets, numbers_of
 from edgepack.methods import METHODS
 from edgepack.methods.protocol import Method, Phase, networks_of, student_of, trainings_of
 from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
@@ -157,9 +157,11 @@ def make_plans(
     folder = (folder or recipe_file.parent).resolve()
     names = tuple(dict.fromkeys(read.targets if targets is None else targets))
     profiles = {name: load_target(name, folder) for name in names}
-    plug_ins = {name: _plug_ins(read, name, profile) for name, profile in profiles.items()}
-    groups = group_targets({name: profile.quantization for name, profile in profiles.items()})
     steps = _steps(read, str(recipe_file))
+    numbers = numbers_of(profiles, steps, folder, where=str(recipe_file))
+    _refuse_border(read, numbers, where=str(recipe_file))
+    plug_ins = {name: _plug_ins(read, name, profile, numbers[name]) for name, profile in profiles.items()}
+    groups = group_targets(numbers)
     postprocess = None if read.bundle.postprocess is None else plain_answer_steps(read.bundle.postprocess)
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
     require_writable(work_folder)
@@ -251,13 +253,23 @@ def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:
     return {file: sha256_file(file) if file.is_file() else "gone" for file in files}
 
 
+def _refuse_border(recipe: Recipe, numbers: Mapping[str, NumericConstraints], *, where: str) -> None:
+    """Raises RecipeError where int8 is asked for at the border of a network that has no int8 activations."""
+    wanted = recipe.export
+    is_wide = any(one.activations_bits > 8 for one in numbers.values())
+    if is_wide and wanted.io_dtype == "int8" and "io_dtype" in wanted.model_fields_set:
+        raise RecipeError(
+            f'{where}: export.io_dtype: "int8" goes with 8-bit activations; leave it out, then the app gives and takes float32, or quantize with activations_bits = 8'
+        )
+
+
 def _plug_ins(
-    recipe: Recipe, name: str, profile: TargetProfile
+    recipe: Recipe, name: str, profile: TargetProfile, numbers: NumericConstraints
 ) -> tuple[Exporter, Runtime, tuple[tuple[str, Runtime], ...]]:
     """The target's exporter, its runtime and its witnesses with their options decoded."""
     wanted = recipe.export
     options = ExportOptions(
-        io_dtype=wanted.io_dtype,
+        io_dtype=wanted.io_dtype if numbers.activations_bits == 8 else "float32",
         nhwc_inputs=wanted.io_layout == "NHWC",
         float_dtype=wanted.float_dtype,
         dynamic_batch=wanted.dynamic_batch,

@@ -45,6 +45,14 @@ class NumericConstraints(Section):
     )
 
 
+class WideActivations(Section):
+    """Where kernels with 16-bit activations, int8 weights and 64-bit biases differ from those with 8 bits. Zero points are 0."""
+
+    fixed_output_ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="Operators whose output grid is built into these kernels."
+    )
+
+
 class TargetProfile(Section):
     """A kind of device."""
 
@@ -63,6 +71,23 @@ class TargetProfile(Section):
     )
     limits: Limits = Limits()
     quantization: NumericConstraints = NumericConstraints()
+    wide_activations: WideActivations | None = Field(
+        default=None, description="Kernels with 16-bit activations; without this table the target has none."
+    )
+
+    def numbers(self, *, activations_bits: int = 8) -> NumericConstraints:
+        """Which grids the kernels for activations of so many bits can represent. Raises ValueError where there are no such kernels."""
+        if activations_bits == 8:
+            return self.quantization
+        if self.wide_activations is None:
+            raise ValueError(f"has no kernels with {activations_bits}-bit activations")
+        return self.quantization.model_copy(
+            update={
+                "activations_bits": activations_bits,
+                "activations_symmetric": True,
+                "fixed_output_ranges": self.wide_activations.fixed_output_ranges,
+            }
+        )
 
 
 def target_names(project: Path | None = None) -> dict[str, Path]:

@@ -51,7 +51,9 @@ class ModelEntry(Part):
     sha256: Sha256 = Field(description="SHA-256 of the file, 64 lower-case hex digits.")
     size_bytes: int = Field(ge=0, description="Size of the file.")
     companions: Many[Companion] = Field(default=(), description="Files that the runtime opens beside it.")
-    precision: Literal["int8", "float32", "float16"] = Field(description="Type of the weights and of the arithmetic.")
+    precision: Literal["int8", "int8x16", "float32", "float16"] = Field(
+        description="Type of the weights and of the arithmetic; `int8x16` are int8 weights with int16 activations."
+    )
 
     @property
     def files(self) -> tuple[ModelEntry | Companion, ...]:

@@ -137,7 +137,11 @@ class LiteRTExporter(Section):
             self._check_versions(path.read_bytes())
             if constraints is not None:
                 ops = trace(model.build().eval(), model.example())
-                made_up = {name: QuantParams(scale=(1.0,), zero_point=(0,)) for name in grid_points(ops, constraints)}
+                dtype = "int16" if constraints.activations_bits > 8 else "int8"
+                made_up = {
+                    name: QuantParams(scale=(1.0,), zero_point=(0,), dtype=dtype)
+                    for name in grid_points(ops, constraints)
+                }
                 program = replace(program, activations=made_up)
                 pairing = pair(path, program, self._border_values(model, probe), as_tensors(model, probe))
                 self._check_versions(lay_out(path, pairing, self.options))

@@ -16,6 +16,11 @@ from edgepack.exporters.protocol import ExportOptions
 from edgepack.network.fold import take_nhwc
 from edgepack.network.model import Model
 
+_INSTEAD = {
+    "int8": "replace it by one that has (relu, relu6, hardswish, sigmoid, tanh, …)",
+    "int16": "replace it by one that has (relu, sigmoid, tanh, …), or quantize with activations_bits = 8",
+}
+
 
 def convert(module: fx.GraphModule, model: Model, turned: tuple[bool, ...], path: Path) -> None:
     """Write the float program as a .tflite file. Raises UnsupportedError with the converter's own reason."""
@@ -57,7 +62,8 @@ def lay_out(float_path: Path, pairing: Pairing, options: ExportOptions) -> bytes
     """
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
-    worker = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8())
+    is_wide = pairing.dtype == "int16"
+    worker = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai16() if is_wide else recipe.static_wi8_ai8())
     if options.io_dtype == "float32":
         for border in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             worker.update_quantization_recipe(".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
@@ -68,18 +74,20 @@ def lay_out(float_path: Path, pairing: Pairing, options: ExportOptions) -> bytes
     try:
         content = worker.quantize(calibration).quantized_model
     except (ValueError, RuntimeError, KeyError) as exc:
-        raise UnsupportedError(f"ai-edge-quantizer can't lay out this graph in int8: {_reason(exc)}") from exc
+        raise UnsupportedError(
+            f"ai-edge-quantizer can't lay out this graph in {pairing.dtype}: {_reason(exc)}"
+        ) from exc
     if content is None:
         raise StageError("ai-edge-quantizer returned no model")
     _, graph = read_graph(bytes(content))
     for operator in graph.operators:
         in_float = [i for i in operator.outputs if i in graph.float_tensors]
-        if operator.kind == LOOKUP and quantizers_of(operator, graph):
+        if operator.kind == LOOKUP and quantizers_of(operator, graph) and not is_wide:
             continue  # its table will be rounded
         if in_float and operator.kind not in ("QUANTIZE", "DEQUANTIZE"):
             raise UnsupportedError(
-                f"LiteRT operator {operator.kind} at '{place(graph.names[in_float[0]])}' has no int8 form in ai-edge-quantizer; "
-                "replace it by one that has (relu, relu6, hardswish, sigmoid, tanh, …)"
+                f"LiteRT operator {operator.kind} at '{place(graph.names[in_float[0]])}' has no {pairing.dtype} form in ai-edge-quantizer; "
+                + _INSTEAD[pairing.dtype]
             )
     return bytes(content)
 

@@ -15,14 +15,16 @@ from edgepack.exporters.litert_graph import Graph, Operator, read_graph
 from edgepack.exporters.litert_int4 import store_int4
 from edgepack.exporters.litert_pairing import Pairing, place
 from edgepack.exporters.litert_tables import LOOKUP, quantize_tables
+from edgepack.exporters.litert_wide import bias_dtype, set_bias_type
 from edgepack.network.fold import Layer, Program
 
-_INT8, _INT32 = 9, 2
+_ACTIVATIONS = (9, 7)  # int8, int16
 _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 _WEIGHT_INPUT = {"TRANSPOSE_CONV": 1}
 _BIAS_INPUT = {"TRANSPOSE_CONV": 3}
-_LARGEST_BIAS_CODE = 2**30
 _LARGEST_CODE = {"int8": 127, "int4": 7}
+# Kernels for int16 add in 64 bits and can scale sums below 2^47 (TFLite, kernels/internal/common.cc, MultiplyByQuantizedMultiplier).
+_LARGEST_BIAS_CODE = {"int8": 2**30, "int16": 2**44}
 _COPY = re.compile(r"_duplicated_\d+$")
 
 
@@ -42,10 +44,14 @@ class _File:
 
     model: Any
     graph: Graph
+    activations: str  # the type of their codes
     parameters: dict[str, str] = field(default_factory=dict)  # the network's names of weights, by the tensors'
 
     def tensor(self, index: int) -> Any:
         return self.model.subgraphs[0].tensors[index]
+
+    def operator(self, operator: Operator) -> Any:
+        return self.model.subgraphs[0].operators[self.graph.operators.index(operator)]
 
     def set_params(self, index: int, params: QuantParams) -> None:
         quantization = self.tensor(index).quantization
@@ -74,7 +80,7 @@ def impose(
     from ai_edge_litert.tools import flatbuffer_utils
 
     model, graph = read_graph(content)
-    file = _File(model=model, graph=graph)
+    file = _File(model=model, graph=graph, activations=pairing.dtype)
     _impose_activations(file, pairing)
     _, float_graph = read_graph(float_content)
     floats = {name: float_graph.constants[i] for i, name in enumerate(float_graph.names) if i in float_graph.constants}
@@ -93,7 +99,7 @@ def impose(
 def _impose_activations(file: _File, pairing: Pairing) -> None:
     for index in {*file.graph.inputs, *(output for operator in file.graph.operators for output in operator.outputs)}:
         tensor = file.tensor(index)
-        if tensor.type != _INT8:
+        if tensor.type not in _ACTIVATIONS:
             continue
         params = pairing.params.get(file.graph.names[index]) or _through_border(file, index, pairing)
         if params is None:
@@ -145,10 +151,10 @@ def _impose_layer(
     scale = np.broadcast_to(scale, (floats[name].shape[axis],)).copy()
     bias_values = None if bias < 0 else floats[_original(file.graph.names[bias])].astype(np.float64)
     if bias_values is not None:
-        needed = np.abs(bias_values) / (file.scale(source) * _LARGEST_BIAS_CODE)
+        needed = np.abs(bias_values) / (file.scale(source) * _LARGEST_BIAS_CODE[file.activations])
         if (needed > scale).any():
             notes.append(
-                f"{layer.name}: {int((needed > scale).sum())} channel(s) with tiny weights got a wider scale so that the bias fits int32"
+                f"{layer.name}: {int((needed > scale).sum())} channel(s) with tiny weights got a wider scale so that the bias fits"
             )
             scale = np.maximum(scale, needed)
     codes, limit = floats[name] / _along(scale, floats[name].ndim, axis), _LARGEST_CODE[layer.params.dtype]
@@ -159,10 +165,13 @@ def _impose_layer(
         done[weight] = layer
     if bias_values is not None:
         bias_scale = np.float32(file.scale(source)) * scale.astype(np.float32)
-        file.set_values(bias, np.rint(bias_values / bias_scale.astype(np.float64)).astype(np.int32))
-        file.set_params(
-            bias, QuantParams(scale=tuple(bias_scale.tolist()), zero_point=(0,) * scale.size, dtype="int32", axis=0)
-        )
+        bias_codes, dtype = np.rint(bias_values / bias_scale.astype(np.float64)), "int32"
+        if file.activations == "int16":
+            dtype = bias_dtype(operator.kind, codes, bias_codes, axis)
+            set_bias_type(file.operator(operator), file.tensor(bias), dtype)
+        file.set_values(bias, bias_codes.astype(dtype))
+        params = QuantParams(scale=tuple(bias_scale.tolist()), zero_point=(0,) * scale.size, dtype=dtype, axis=0)
+        file.set_params(bias, params)
 
 
 def _original(name: str) -> str:

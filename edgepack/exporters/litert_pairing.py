@@ -8,7 +8,7 @@ no counterpart; its range then follows from the learned range of its input, by i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,16 @@ _SAME_GRID = {
     "SQUEEZE", "EXPAND_DIMS", "GATHER", "GATHER_ND", "UNPACK", "BROADCAST_TO", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR",
     "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "CONCATENATION", "PACK", "TILE", "REVERSE_V2",
 }  # fmt: skip
-# The grids that the kernels have built in (LiteRT 8-bit quantization specification).
+# The grids that the kernels have built in (LiteRT quantization specification).
 _BUILT_IN = {
-    "LOGISTIC": QuantParams(scale=(1 / 256,), zero_point=(-128,)),
-    "SOFTMAX": QuantParams(scale=(1 / 256,), zero_point=(-128,)),
-    "TANH": QuantParams(scale=(1 / 128,), zero_point=(0,)),
+    "int8": {
+        "LOGISTIC": QuantParams(scale=(1 / 256,), zero_point=(-128,)),
+        "SOFTMAX": QuantParams(scale=(1 / 256,), zero_point=(-128,)),
+        "TANH": QuantParams(scale=(1 / 128,), zero_point=(0,)),
+    },
+    "int16": dict.fromkeys(
+        ("LOGISTIC", "SOFTMAX", "TANH"), QuantParams(scale=(1 / 32768,), zero_point=(0,), dtype="int16")
+    ),
 }
 Interval = tuple[float, float]
 _ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {
@@ -52,12 +57,13 @@ class Pairing:
     """Each activation tensor's grid by tensor name; `paired` names the operation of those that were found by value."""
 
     graph: Graph
+    dtype: str = "int8"
     params: dict[str, QuantParams] = field(default_factory=dict)
     paired: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def ranges(self) -> dict[str, Interval]:
-        """The real values of codes -128 and 127, by tensor name."""
+        """The real values of the lowest and highest code, by tensor name."""
         return {name: _interval(params) for name, params in self.params.items()}
 
 
@@ -69,7 +75,7 @@ def pair(float_path: Path, program: Program, inputs: list[Array], probe: tuple[t
     _, graph = read_graph(float_path.read_bytes())
     ours = _operation_values(program, probe)
     theirs = run_all_tensors(float_path, inputs, graph)
-    pairing = Pairing(graph=graph)
+    pairing = Pairing(graph=graph, dtype=next((one.dtype for one in program.activations.values()), "int8"))
     used: set[str] = set()
     for tensor in graph.activations():
         found = _same_values(theirs[tensor], ours)
@@ -135,14 +141,14 @@ def _scaled_consumer(tensor: int, pairing: Pairing) -> QuantParams | None:
         return None
     name = graph.names[tensor]
     pairing.notes.append(f"{place(name)}: its grid is that of its product with {factor.item():.4g}")
-    return QuantParams(scale=(product.scale[0] / float(factor.item()),), zero_point=product.zero_point)
+    return replace(product, scale=(product.scale[0] / float(factor.item()),))
 
 
 def _derive(operator: Operator, name: str, pairing: Pairing) -> QuantParams:
     graph = pairing.graph
     known = [pairing.params[graph.names[i]] for i in operator.inputs if i >= 0 and graph.names[i] in pairing.params]
-    if operator.kind in _BUILT_IN:
-        return _BUILT_IN[operator.kind]
+    if operator.kind in _BUILT_IN[pairing.dtype]:
+        return _BUILT_IN[pairing.dtype][operator.kind]
     if known and operator.kind in _SAME_GRID:
         return known[0]
     if len(known) == 1 and operator.kind in _CLAMPS:
@@ -151,7 +157,7 @@ def _derive(operator: Operator, name: str, pairing: Pairing) -> QuantParams:
             pairing,
             name,
             operator,
-            _params((max(low, _CLAMPS[operator.kind][0]), min(high, _CLAMPS[operator.kind][1]))),
+            _params((max(low, _CLAMPS[operator.kind][0]), min(high, _CLAMPS[operator.kind][1])), pairing.dtype),
         )
     if operator.kind in _ARITHMETIC and known:
         operands = [_operand(i, pairing) for i in operator.inputs]
@@ -161,11 +167,11 @@ def _derive(operator: Operator, name: str, pairing: Pairing) -> QuantParams:
                 pairing,
                 name,
                 operator,
-                _params((min(float(c.min()) for c in corners), max(float(c.max()) for c in corners))),
+                _params((min(float(c.min()) for c in corners), max(float(c.max()) for c in corners)), pairing.dtype),
             )
     raise UnsupportedError(
         f"LiteRT operator {operator.kind} at '{place(name)}': no range was learned for its output and none follows from its inputs, so it "
-        "can't be computed in int8; replace the operation by one that int8 kernels know"
+        f"can't be computed in {pairing.dtype}; replace the operation by one that such kernels know"
     )
 
 
@@ -194,13 +200,15 @@ def place(name: str) -> str:
 
 
 def _interval(params: QuantParams) -> Interval:
-    scale, zero_point = params.scale[0], params.zero_point[0]
-    return (-128 - zero_point) * scale, (127 - zero_point) * scale
+    scale, zero_point, codes = params.scale[0], params.zero_point[0], np.iinfo(params.dtype)
+    return (codes.min - zero_point) * scale, (codes.max - zero_point) * scale
 
 
-def _params(bounds: Interval) -> QuantParams:
-    """The int8 grid over a range, widened to hold zero, with an exact zero."""
+def _params(bounds: Interval, dtype: str) -> QuantParams:
+    """The grid over a range, widened to hold zero, with an exact zero: asymmetric in int8, symmetric in int16."""
     low, high = min(bounds[0], 0.0), max(bounds[1], 0.0)
+    if dtype == "int16":
+        return QuantParams(scale=(max(-low / 32768, high / 32767, 1e-9),), zero_point=(0,), dtype=dtype)
     scale = max(high - low, 1e-6) / 255
     zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
     return QuantParams(scale=(scale,), zero_point=(zero_point,))

@@ -69,6 +69,11 @@ class Quantize(Section):
         gt=0,
         description="Instead of `int4_share`: as many weights get 4 bits, in that order, as make all weights fit into so many bytes.",
     )
+    activations_bits: Literal[8, 16] = Field(
+        default=8,
+        description="Bits of an activation. With 16, symmetric, on targets that can (`arm64`, `android-arm64`): nearly the accuracy of float "
+        "activations, at a higher latency.",
+    )
     train: Training | None = Field(default=None, description="Fine-tuning of `qat`. Default: 5 epochs.")
 
     @model_validator(mode="after")
@@ -82,6 +87,15 @@ class Quantize(Section):
         if self.int4_share is not None and self.max_weight_bytes is not None:
             raise ValueError(
                 "'int4_share' and 'max_weight_bytes' are two ways to say how many weights get 4 bits; leave one of them out"
+            )
+        if self.activations_bits > 8 and 4 in (self.weights_bits, self.tables_bits):
+            raise ValueError(
+                "'activations_bits' = 16 goes with weights of 8 bits; leave it out, or leave out weights_bits and tables_bits"
+            )
+        estimator = self.range_estimator if "range_estimator" in self.model_fields_set else "minmax"
+        if self.activations_bits > 8 and estimator != "minmax":
+            raise ValueError(
+                "'range_estimator' divides ranges into 256 steps; with activations_bits = 16 the extremes are taken: leave it out"
             )
         return self
 
@@ -108,6 +122,10 @@ class Quantize(Section):
         if context.base is not None and self.tables_bits == 4:
             raise RecipeError(
                 "compress.quantize.tables_bits: tables of 4 bits can't keep the grid of 'update_of' yet; leave one of them out"
+            )
+        if self.activations_bits > context.constraints.activations_bits:
+            raise RecipeError(
+                "compress.quantize.activations_bits: the constraints are those of 8 bits; take the target's for 16: load_target(…).numbers(activations_bits=16)"
             )
         ensure_extension(context.progress)
         ops = trace(model.build().eval(), model.example())
@@ -183,8 +201,7 @@ class Quantize(Section):
                     preset=nncf.QuantizationPreset.MIXED,
                     subset_size=len(samples),
                     fast_bias_correction=True,
-                    # NNCF 3.4 takes the scale of a layer norm for a weight with one grid per channel, and fails at that.
-                    ignored_scope=nncf.IgnoredScope(types=["layer_norm"], validate=False),
+                    ignored_scope=nncf.IgnoredScope(types=_left_to_the_grid(context.constraints), validate=False),
                     advanced_parameters=_nncf_parameters(self, context.constraints),
                 )
         except (
@@ -253,6 +270,11 @@ def _keep_codes(model: Model, ops: Any, base: Base) -> dict[str, Any]:
     return {"kept_codes": keep_codes(model, ops, base.codes, tolerance=base.tolerance)}
 
 
+def _left_to_the_grid(constraints: NumericConstraints) -> list[str]:
+    """Kinds of operations that NNCF 3.4 fails at: it takes a layer norm's scale for a weight with one grid per channel, and knows no 16-bit resize."""
+    return ["layer_norm", *(["interpolate"] if constraints.activations_bits > 8 else [])]
+
+
 class _Counted:
     """A data source that NNCF may walk several times, with a length."""
 
@@ -290,6 +312,9 @@ def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
             per_channel=constraints.weights_per_channel,
             mode=QuantizationScheme.SYMMETRIC if constraints.weights_symmetric else QuantizationScheme.ASYMMETRIC,
         ),
-        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, options.range_estimator.upper()),
+        activations_range_estimator_params=getattr(
+            RangeEstimatorParametersSet,
+            "MINMAX" if constraints.activations_bits > 8 else options.range_estimator.upper(),
+        ),
         disable_channel_alignment=not options.channel_alignment,
     )

@@ -89,7 +89,7 @@ def lookups_told() -> Iterator[None]:
 
 
 def output_steps(model: Model) -> dict[str, float | None]:
-    """The step of each output's grid, by output name; None where an output has none."""
+    """The step of each output's grid, by output name; None where an output has none. Of 65,536 steps 256 count as one, as limits are those of 8 bits."""
     from edgepack.network.grid import output_grids, trace
 
     if not is_hooked(model.network):
@@ -98,7 +98,8 @@ def output_steps(model: Model) -> dict[str, float | None]:
     if len(grids) != len(model.outputs):
         return {spec.name: None for spec in model.outputs}
     return {
-        spec.name: None if params is None else params.step for spec, params in zip(model.outputs, grids, strict=True)
+        spec.name: None if params is None else params.step * (256 if params.dtype == "int16" else 1)
+        for spec, params in zip(model.outputs, grids, strict=True)
     }
 
 

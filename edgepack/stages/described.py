@@ -145,7 +145,9 @@ def _precision(plan: BuildPlan, exported: ExportedModel) -> str:
     if plan.source.abilities.finished:
         is_integer = any(kind in exported.execution.types for kind in ("i8", "u8"))
         return "int8" if is_integer else "float32"
-    return "int8" if any(name == "quantize" for name, _ in plan.steps) else plan.recipe.export.float_dtype
+    if not any(name == "quantize" for name, _ in plan.steps):
+        return plan.recipe.export.float_dtype
+    return "int8" if plan.constraints.activations_bits == 8 else "int8x16"
 
 
 def steps_to_border(plan: BuildPlan, exported: ExportedModel) -> list[dict[str, Any]]:

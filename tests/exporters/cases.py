@@ -6,6 +6,7 @@ import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,16 +48,17 @@ def float_case(name: str, *, samples: int = 24) -> tuple[Model, Samples]:
 
 
 @functools.cache
-def quantized(name: str, *, steps: int = 6, target: str = "arm64") -> Case:
+def quantized(name: str, *, steps: int = 6, target: str = "arm64", activations_bits: Literal[8, 16] = 8) -> Case:
     """A network of the zoo on a target's grid. Nobody changes it: exporters leave a model as it was."""
     model, samples = float_case(name)
     with tempfile.TemporaryDirectory() as folder:
+        constraints = load_target(target).numbers(activations_bits=activations_bits)
         context = Context(
-            original=model, train=samples, calibration=samples.take(slice(0, 12)), constraints=load_target(target).quantization,
+            original=model, train=samples, calibration=samples.take(slice(0, 12)), constraints=constraints,
             workspace=Path(folder), key="zoo", seed=0, progress=Silent(),
         )  # fmt: skip
         teacher = float_network(model)
-        compressed = Quantize(mode="ptq").apply(model, context)
+        compressed = Quantize(mode="ptq", activations_bits=activations_bits).apply(model, context)
         training = Training(steps=steps, batch_size=8, learning_rate=1e-3)
         trainer = Trainer(compressed, teacher, samples, training, checkpoint=Path(folder) / "c.pt", key="zoo", seed=0)
         trainer.run(Silent(), what="QAT")

@@ -262,11 +262,21 @@ def test_a_symmetric_grid_covers_the_range_with_its_zero_at_code_zero(bounds: tu
 
     params = params_of(quantizer)
     assert (params.scale, params.zero_point) == (pytest.approx((step,), rel=1e-6), (0,))
-    assert suits(quantizer, symmetric=True) and not suits(quantizer, symmetric=False)
+    assert suits(quantizer, bits=8, symmetric=True) and not suits(quantizer, bits=8, symmetric=False)
     with torch.no_grad():
         rounded = quantizer(torch.tensor([bounds[0], 0.0, bounds[1], -1e9, 1e9]))
     assert rounded[:3].tolist() == pytest.approx([bounds[0], 0.0, bounds[1]], abs=step / 2 + 1e-9)
     assert rounded[3:].tolist() == pytest.approx([-128 * step, 127 * step], rel=1e-4)
+
+
+def test_sixteen_bits_count_around_zero() -> None:
+    from edgepack.network.grid.hooks import activation_quantizer, params_of, suits
+
+    quantizer: Any = activation_quantizer((-1.0, 4.0), bits=16, symmetric=True)
+
+    params = params_of(quantizer)  # NNCF itself tells a zero point of -1
+    assert (params.dtype, params.scale, params.zero_point) == ("int16", pytest.approx((4 / 32767,), rel=1e-6), (0,))
+    assert suits(quantizer, bits=16, symmetric=True) and not suits(quantizer, bits=8, symmetric=True)
 
 
 def test_all_zero_points_are_zero_on_a_symmetric_target(tmp_path: Any) -> None:

@@ -12,6 +12,9 @@ from edgepack.network.grid.hooks import Hooks, activation_quantizer, suits, weig
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, WEIGHTED, Op
 from edgepack.network.grid.rules import MOVES_VALUES_ONLY, Constraints, fixed_range, groups_of, refuse_computed_weights
 
+# Above, ranges are the extremes that are measured here: steps are fine enough, and NNCF's estimators cut values off to make 8-bit steps finer.
+_LEARNED_BITS_MAX = 8
+
 
 def complete_grid(
     network: nn.Module, ops: dict[str, Op], constraints: Constraints, batches: Iterable[tuple[torch.Tensor, ...]]
@@ -26,10 +29,12 @@ def complete_grid(
     _move_input_quantizers_to_producers(hooks, ops)
     _drop_quantizers_of_constants(hooks, ops)
     groups = groups_of(ops, constraints)
+    is_wide = constraints.activations_bits > _LEARNED_BITS_MAX
     missing = [
         members
         for members in groups
-        if not any(hooks.quantizer_after(name) for name in members) and fixed_range(members, ops, constraints) is None
+        if (is_wide or not any(hooks.quantizer_after(name) for name in members))
+        and fixed_range(members, ops, constraints) is None
     ]
     ranges = _measure(network, hooks, missing, batches)
     frozen: set[str] = set()
@@ -37,11 +42,10 @@ def complete_grid(
         fixed = fixed_range(members, ops, constraints)
         bounds = fixed or ranges.get(members[0]) or _union(hooks.quantizer_after(name) for name in members)
         existing = [quantizer for name in members if (quantizer := hooks.quantizer_after(name)) is not None]
-        alone = existing[0] if len(existing) == 1 and fixed is None else None
-        reuse = alone if alone is not None and suits(alone, symmetric=constraints.activations_symmetric) else None
-        quantizer = reuse or activation_quantizer(
-            bounds, bits=constraints.activations_bits, symmetric=constraints.activations_symmetric
-        )
+        alone = existing[0] if len(existing) == 1 and fixed is None and not is_wide else None
+        bits, symmetric = constraints.activations_bits, constraints.activations_symmetric
+        reuse = alone if alone is not None and suits(alone, bits=bits, symmetric=symmetric) else None
+        quantizer = reuse or activation_quantizer(bounds, bits=bits, symmetric=symmetric)
         for name in members:
             hooks.clear_after(name)
             if ops[name].kind not in MOVES_VALUES_ONLY:

@@ -10,7 +10,7 @@ from torch import nn
 from edgepack.core.types import QuantParams
 from edgepack.network.grid.operations import Op
 
-INT8_LOWEST = -128
+_INT8_BITS, _INT8_LOWEST = 8, -128
 
 
 class Hooks:
@@ -88,8 +88,8 @@ def activation_quantizer(bounds: tuple[float, float], *, bits: int, symmetric: b
         return quantizer  # type: ignore[no-any-return]
 
 
-def suits(quantizer: nn.Module, *, symmetric: bool) -> bool:
-    """Whether an activation's quantizer is of the form that the target has: symmetric and signed, or asymmetric.
+def suits(quantizer: nn.Module, *, bits: int, symmetric: bool) -> bool:
+    """Whether an activation's quantizer is of the form that the target has: symmetric and signed, or asymmetric, of so many bits.
 
     Where no value is negative, NNCF's symmetric quantizers take codes 0 … 255, which no signed kernel reads; NNCF refuses to be told otherwise
     (3.4: "incompatible with HW capabilities"), so such a one is replaced.
@@ -97,10 +97,9 @@ def suits(quantizer: nn.Module, *, symmetric: bool) -> bool:
     from nncf.torch.quantization.layers import AsymmetricQuantizer, SymmetricQuantizer
 
     if symmetric:
-        return (
-            isinstance(quantizer, SymmetricQuantizer) and bool(quantizer.signed) and quantizer.level_low == INT8_LOWEST
-        )
-    return isinstance(quantizer, AsymmetricQuantizer)
+        lowest = -(2 ** (bits - 1))
+        return isinstance(quantizer, SymmetricQuantizer) and bool(quantizer.signed) and quantizer.level_low == lowest
+    return isinstance(quantizer, AsymmetricQuantizer) and quantizer.num_bits == bits
 
 
 def weight_quantizer(weight: torch.Tensor, *, axis: int, bits: int) -> nn.Module:
@@ -132,11 +131,16 @@ def _specification(scheme: Any, bits: int, shape: tuple[int, ...], *, narrow: bo
 
 
 def params_of(quantizer: Any, *, axis: int | None = None) -> QuantParams:
-    """NNCF counts codes from its own lowest level; int8 counts from -128 (asymmetric) or around 0 (symmetric)."""
+    """NNCF counts codes from its own lowest level; int8 counts from -128 (asymmetric) or around 0 (symmetric).
+
+    More than 8 bits are always symmetric: NNCF 3.4 passes their zero point through int8, and tells -1.
+    """
     lowest, _, scale, zero_point = quantizer.get_parameters_for_torch_fq()
-    symmetric = axis is not None or quantizer.num_bits < 8  # tables of four bits are symmetric, too
+    is_wide = quantizer.num_bits > _INT8_BITS
+    symmetric = axis is not None or quantizer.num_bits != _INT8_BITS  # tables of four bits are symmetric, too
     return QuantParams(
         scale=tuple(float(value) for value in scale.flatten()),
-        zero_point=tuple(0 if symmetric else int(value) - lowest + INT8_LOWEST for value in zero_point.flatten()),
+        zero_point=tuple(0 if symmetric else int(value) - lowest + _INT8_LOWEST for value in zero_point.flatten()),
+        dtype="int16" if is_wide else "int8",
         axis=axis if scale.numel() > 1 else None,
     )

@@ -28,7 +28,10 @@ def made_up_grid(network: nn.Module, ops: dict[str, Op], constraints: Constraint
 
     `network` is the float network that `ops` were traced from. Raises as `grid_points`.
     """
-    activations = {name: QuantParams(scale=(1.0,), zero_point=(0,)) for name in grid_points(ops, constraints)}
+    dtype = "int16" if constraints.activations_bits > 8 else "int8"
+    activations = {
+        name: QuantParams(scale=(1.0,), zero_point=(0,), dtype=dtype) for name in grid_points(ops, constraints)
+    }
     weights: dict[str, QuantParams] = {}
     for op in ops.values():
         if op.weight is not None:
