@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
 
-_ROUNDING_SAMPLES, _ROUNDING_BATCH = 128, 16
+_ROUNDING_SAMPLES, _ROUNDING_BATCH = 128, 8
 
 
 class Quantize(Section):

@@ -20,7 +20,7 @@ from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked, l
 from edgepack.network.training import Training
 
 BITS_MIN, BITS_MAX = 2, 16
-_BATCH = 32
+_BATCH = 8  # of images: with more, most of the time goes into pages of memory
 _SQNR_LIMIT_DB = 200.0
 DISTILL = Training(steps=1)  # its loss and temperature are those of a recipe that names none
 
