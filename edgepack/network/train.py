@@ -161,10 +161,11 @@ class Trainer:
         batch = self._batch(step)
         inputs = augmented(as_tensors(self.model, batch), self.options, np.random.default_rng([self.seed, 11, step]))
         optimizer.zero_grad(set_to_none=True)
-        for norm in self.norms:
+        norms = self.norms if len(batch) > 1 else []  # one sample has no statistics
+        for norm in norms:
             norm.train()
         loss = self._loss(inputs, batch)
-        for norm in self.norms:
+        for norm in norms:
             norm.eval()
         if not torch.isfinite(loss):
             raise StageError(

@@ -219,6 +219,25 @@ def test_images_are_shifted_no_further_than_asked(tmp_path: Path) -> None:
     assert (far.min(), far.max()) == (12, 16)
 
 
+def test_a_last_batch_of_one_sample_keeps_the_batch_norms_statistics(tmp_path: Path) -> None:
+    model = model_of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8)), (1, 4, 4))
+    options = Training(epochs=1, batch_size=13, holdout=0.0)  # 40 samples: three batches, then one sample
+
+    outcome = Trainer(
+        model,
+        float_network(model),
+        samples(),
+        options,
+        checkpoint=tmp_path / "c.pt",
+        key="k",
+        seed=0,
+        learns_norms=True,
+    ).run(Silent(), what="x")
+
+    assert outcome.steps == 4
+    assert int(model.network.state_dict()["2.num_batches_tracked"]) == 3
+
+
 def test_a_reach_without_shifts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'"):
         Training(steps=1, shift_pixels=2)
