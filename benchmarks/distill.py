@@ -1,7 +1,7 @@
 """MNIST, 784-128-10 → 784-64-10: a student of half the hidden units that learns from labels alone, or from the larger network as well.
 
-All networks train alike: 20 epochs on 55,000 images, the state with the best loss on a tenth of them is kept. The 10,000 test images only judge; the
-teacher of a seed is the dense network of that seed.
+All networks train alike: 20 epochs on 55,000 images shifted by at most one pixel, the state with the best loss on a tenth of them is kept. The 10,000
+test images only judge; the teacher of a seed is the dense network of that seed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ TEACHER: dict[str, Any] = {"temperature": 4.0}
 WAYS: dict[str, dict[str, Any]] = {
     "labels alone": LABELS,
     "teacher alone, temperature 4": TEACHER,
-    "teacher and labels (labels_weight 0.1)": {**TEACHER, "labels_weight": 0.1},
-    "teacher and its hidden units (features)": {**TEACHER, "features": ("hidden",)},
+    "teacher and labels (labels_weight 0.3)": {**TEACHER, "labels_weight": 0.3},
+    "teacher and hidden units (features_weight 20)": {**TEACHER, "features": ("hidden",), "features_weight": 20.0},
 }
 
 
@@ -84,7 +84,7 @@ def trained(hidden: int, seed: int, options: dict[str, Any], teacher: Model | No
             model,
             Mlp(hidden) if teacher is None else teacher.network,
             mnist().train,
-            Training(epochs=EPOCHS, batch_size=128, learning_rate=1e-3, **options),
+            Training(epochs=EPOCHS, batch_size=128, learning_rate=3e-3, augment=("shift",), shift_pixels=1, **options),
             checkpoint=Path(folder) / "checkpoint.pt",
             key="distill",
             seed=seed,
