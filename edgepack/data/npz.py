@@ -23,7 +23,8 @@ class Npz:
 
     `x` is the key of the samples, or a table from input names to keys for a model with several inputs; `y` is the key
     of the labels. With `offsets`, `x` holds encoded images end to end: image i is x[offsets[i]:offsets[i + 1]].
-    `start`, `stop` and `step` choose samples as a Python slice does; `step` is at least 1.
+    `start`, `stop` and `step` choose samples as a Python slice does; `step` is at least 1. `without_every` = n leaves out samples 0, n, 2n, … of the
+    file, those that `step` = n takes.
     """
 
     recipe_folder: Path
@@ -34,10 +35,13 @@ class Npz:
     start: int | None = None
     stop: int | None = None
     step: int = 1
+    without_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.step < 1:
             raise ValueError(f"'step' must be at least 1, got {self.step}")
+        if self.without_every is not None and self.without_every < 2:
+            raise ValueError(f"'without_every' must be at least 2, got {self.without_every}")
         if not isinstance(self.x, str) and (self.offsets is not None or not self.x):
             raise ValueError("'x' must be one key when 'offsets' is given, and must not be an empty table")
 
@@ -78,7 +82,8 @@ class Npz:
         return None if self.y is None else self._chosen(_array(archive, self.y, path))
 
     def _chosen(self, array: Array) -> Array:
-        return array[self.start : self.stop : self.step]
+        rows = np.arange(len(array))[self.start : self.stop : self.step]
+        return array[rows if self.without_every is None else rows[rows % self.without_every != 0]]
 
 
 def _array(archive: NpzFile, key: str, path: Path) -> Array:

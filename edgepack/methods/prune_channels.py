@@ -92,8 +92,8 @@ class PruneChannels(Section):
         few = as_tensors(model, context.calibration.take(slice(0, _CHECKED_SAMPLES)))
         work = Narrowing(model, few, ignore=self.ignore)
         before = _costs(work)
-        goal = self._goal(work, context)  # a share that can't be reached is refused before any training
         context.progress.done(f"{len(work.kept)} groups of layers, {len(work.left_alone)} left alone")
+        goal = self._goal(work, context)  # a share that can't be reached is refused before any training
         rounds = self.rounds if context.base is None else 1
         for number in range(1, rounds + 1):
             share = goal.share * number / rounds
@@ -142,7 +142,9 @@ class PruneChannels(Section):
             left = work.cost("macs", smaller.network.state_dict())
             return Probe(share=1 - left / whole, ratio=measure(smaller).ratio / dense)
 
-        return share_for_latency(time_without, most=most, wanted=1 - self.sparsity)
+        found = share_for_latency(time_without, most=most, wanted=1 - self.sparsity)
+        context.progress.done(f"{found.ratio:.2f} of the latency without {found.share:.0%} of the macs")
+        return found
 
     def _limits(self) -> Limits:
         from edgepack.network.channels.narrowing import Limits

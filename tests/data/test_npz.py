@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgepack.core.errors import DataError
+from edgepack.core.errors import DataError, RecipeError
 from edgepack.data.protocol import Provider, RawSamples
 from edgepack.data.sections import open_provider
 from edgepack.recipe import DataSection
@@ -89,3 +89,23 @@ def test_npz_offsets_that_do_not_fit_are_refused(tmp_path: Path, offsets: list[i
         load_in(tmp_path, "npz", file="a.npz", offsets="f")
     with pytest.raises(DataError, match="packed images must be uint8"):
         load_in(tmp_path, "npz", file="a.npz", x="two", offsets="offsets")
+
+
+def test_samples_that_judge_can_be_left_out_of_the_others(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(12), y=np.arange(12) % 3)
+
+    judged = load_in(tmp_path, "npz", file="a.npz", y="y", step=5)
+    others = load_in(tmp_path, "npz", file="a.npz", y="y", without_every=5)
+    part = load_in(tmp_path, "npz", file="a.npz", y="y", without_every=5, start=3, stop=9)
+
+    assert list(judged.samples) == [0, 5, 10]
+    assert list(others.samples) == [1, 2, 3, 4, 6, 7, 8, 9, 11]
+    assert others.labels is not None and list(others.labels) == [1, 2, 0, 1, 0, 1, 2, 0, 2]
+    assert list(part.samples) == [3, 4, 6, 7, 8]
+
+
+def test_leaving_every_sample_out_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(12))
+
+    with pytest.raises(RecipeError, match="'without_every' must be at least 2, got 1"):
+        load_in(tmp_path, "npz", file="a.npz", without_every=1)
