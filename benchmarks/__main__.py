@@ -21,7 +21,7 @@ PAGES = {
     "report": "edgepack report over 300 devices × 1,000 runs: time, memory and the page's size",
     "updates": "whole delta files of EfficientNet-Lite0 int8 against zstd --patch-from, bsdiff4 and detools",
     "wire": "pack and unpack of EfficientNet-Lite0 int8's bundle: time, MB/s, memory beside the output",
-    "sentiment": "the text example in int8 and int4: accuracy, precision, recall, F1, and bytes on each runtime",
+    "sentiment": "the text example in int8 and int4, and its transformer: accuracy, precision, recall, F1, and bytes on each runtime",
     "tune": "edgepack tune on Fashion-MNIST under 60 kB and one point: found, time, against each method alone (20 minutes, then some)",
     "distill": "MNIST, 784-128-10 → 784-64-10: labels alone against distillation, 3 seeds",
     "compression": "LeNets over 3 seeds, then ResNet-20, DS-CNN and EfficientNet-Lite0 by every compressed recipe: points, bytes, time (hours at first)",

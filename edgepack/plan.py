@@ -171,6 +171,7 @@ def make_plans(
     source = open_source(read.model, folder)
     _refuse_steps(source, steps, str(recipe_file))
     _refuse_targets(source, profiles)
+    _refuse_exporters(profiles, steps, str(recipe_file))
     source.files()
     inputs = source.inputs()
     _check_networks(steps, folder, inputs, where=str(recipe_file), seed=read.seed)
@@ -305,6 +306,9 @@ def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
             raise RecipeError(
                 f"{place}: {step.method} comes after {before}, and would undo a part of it; put {step.method} before {before}"
             )
+        other = next((name for name, earlier in steps if earlier.phase is method.phase is Phase.GRID), None)
+        if other is not None:
+            raise RecipeError(f"{place}: {step.method} and {other} both round the weights; leave one of them out")
         if method.phase is Phase.ORDER:
             _refuse_moving(place, step.method, steps)
         if student_of(method) is not None and any(student_of(earlier) is not None for _, earlier in steps):
@@ -352,6 +356,18 @@ def _refuse_elsewhere(steps: tuple[tuple[str, Method], ...], target: str, runtim
                 f"{where}: compress.{index} ({name}): latency is measured on this machine, and target '{target}' needs {absent}; "
                 "build where that is, name a target first whose hardware is here, or let the step count multiply-accumulates"
             )
+
+
+def _refuse_exporters(profiles: Mapping[str, TargetProfile], steps: tuple[tuple[str, Method], ...], where: str) -> None:
+    """Raises UnsupportedError for the first step whose result a target's exporter can't write."""
+    for index, (name, method) in enumerate(steps):
+        able: tuple[str, ...] | None = getattr(method, "exporters", None)
+        for target, profile in profiles.items():
+            if able is not None and profile.exporter not in able:
+                raise UnsupportedError(
+                    f"{where}: compress.{index} ({name}): target '{target}' writes {profile.exporter} files, and such a model can only be written "
+                    f"as {' or '.join(able)}; choose another target (intel, x86_64), or quantize"
+                )
 
 
 def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:

@@ -64,7 +64,7 @@ class OnnxExporter(Section):
         """Write the files; see the module's description for how."""
         from edgepack.network.model import is_hooked
 
-        self._refuse_half(quantizes=is_hooked(model.network))
+        self._refuse_half(quantizes=is_hooked(model.network) or bool(model.weight_grids))
         progress.start("Converting to ONNX")
         path, float_path = folder / "model.onnx", folder / "float.onnx"
         with chatter_to(folder / "export.log"):
@@ -112,11 +112,13 @@ class OnnxExporter(Section):
         from edgepack.exporters.onnx_convert import Form, convert, refuse_too_large
         from edgepack.exporters.onnx_layers import name_layers
         from edgepack.exporters.onnx_layout import pool_globally, without_pairs
+        from edgepack.exporters.onnx_weights import write_codes
         from edgepack.network.fold import program_of
 
         nhwc = tuple(self.options.nhwc_inputs and spec.layout == "NCHW" for spec in model.inputs)
         half, dynamic = self.options.float_dtype == "float16", self.options.dynamic_batch
-        opset = max(self.opset, _INT4_OPSET) if self.int4_weights and model.int4 else self.opset
+        has_int4 = bool(model.int4) or any(grid.bits == 4 for grid in model.weight_grids.values())
+        opset = max(self.opset, _INT4_OPSET) if self.int4_weights and has_int4 else self.opset
         form = Form(opset=opset, nhwc=nhwc, half=half, dynamic_batch=dynamic)
         refuse_too_large(model, form)
         made_up = None if constraints is None else _made_up(model, constraints)
@@ -126,6 +128,9 @@ class OnnxExporter(Section):
         plain = without_pairs(graph)
         name_layers(plain, program.layers)
         self._write(plain, float_path)
+        if model.weight_grids:
+            added = write_codes(plain, program.layers, model.weight_grids, as_int4=self.int4_weights)
+            return _Made(quantized=plain, layers=len(model.weight_grids), added=added)
         return self._lay_out(graph, program, operations) if operations else _Made(layers=len(program.layers))
 
     def _lay_out(self, graph: Graph, program: Program, operations: Mapping[str, str]) -> _Made:

@@ -44,12 +44,13 @@ class OpenVINOExporter(Section):
         """Write the files; see the module's description for how. `probe` is not needed: nodes are found by name."""
         from edgepack.exporters.openvino_grid import impose, without_grids
         from edgepack.exporters.openvino_ir import convert, save
+        from edgepack.exporters.openvino_weights import write_codes
 
         progress.start("Converting to OpenVINO")
         path, float_path = folder / "model.xml", folder / "float.xml"
         with chatter_to(folder / "export.log"):
             program, network = convert(model, self.options)
-            self._refuse_half(quantizes=program.quantized)
+            self._refuse_half(quantizes=program.quantized or bool(model.weight_grids))
             save(without_grids(network), float_path)
             tensors = impose(
                 network,
@@ -58,6 +59,7 @@ class OpenVINOExporter(Section):
                 round_before_sums=self.round_before_sums,
                 int4_weights=self.int4_weights,
             )
+            write_codes(network, program, model.weight_grids, as_int4=self.int4_weights)
             save(network, path, named=tensors.keys(), to_float16=self.options.float_dtype == "float16")
         progress.done(f"{len(tensors)} tensors, {len(program.layers)} layers" if program.quantized else "")
         return Exported(

@@ -15,6 +15,7 @@ METHODS: Registry[type[Method]] = Registry(
         "palettize": "edgepack.methods.palettize:Palettize",
         "prune_magnitude": "edgepack.methods.prune_magnitude:PruneMagnitude",
         "sort_channels": "edgepack.methods.sort_channels:SortChannels",
+        "compress_weights": "edgepack.methods.compress_weights:CompressWeights",
         "quantize": "edgepack.methods.quantize:Quantize",
     },
 )

@@ -20,9 +20,10 @@ from edgepack.core.types import Array, Grid, Samples, Silent, TensorSpec
 from edgepack.network.channels.sizes import with_shapes
 from edgepack.network.low_rank.layers import with_factors
 from edgepack.network.nncf_extension import ensure_extension
+from edgepack.network.weight_grids import WeightGrid, load_grids, save_grids
 from edgepack.recipe import NetworkSection
 
-_STATE, _FACTS = "state.safetensors", "model.json"
+_STATE, _FACTS, _GRIDS = "state.safetensors", "model.json", "grids.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Model:
     that took the place of the user's model, None where it is the user's own. `edits` says what was
     done to its structure (see `network.channels` and `network.low_rank`): `factors` are the ranks of layers that became products, by name, and `shapes` the
     tensors' shapes, by name in the state dict, that are then others than the architecture's own: `build` makes them so. `levels` names the weights that have few levels, step × (-n … n), with n: `quantize` keeps them. `shared` names those among
-    them whose values are a codebook's, with how many there are: no training moves them. `int4` names the weights whose codes are -7 … 7 and take four bits in a file.
+    them whose values are a codebook's, with how many there are: no training moves them. `int4` names the weights whose codes are -7 … 7 and take four bits in a file. `weight_grids` are the codes of
+    weights of few bits in a network that computes in float.
     `lineage` is a tuple of facts about each step so far.
     """
 
@@ -50,6 +52,7 @@ class Model:
     levels: Mapping[str, int] = field(default_factory=dict)
     shared: Mapping[str, int] = field(default_factory=dict)
     int4: frozenset[str] = frozenset()
+    weight_grids: Mapping[str, WeightGrid] = field(default_factory=dict)
     factors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lineage: tuple[dict[str, Any], ...] = ()
@@ -122,6 +125,8 @@ def save_model(model: Model, folder: Path) -> None:
 
     state = {name: value.detach().clone().contiguous() for name, value in model.network.state_dict().items()}
     save_file(state, folder / _STATE)
+    if model.weight_grids:
+        save_grids(model.weight_grids, folder / _GRIDS)
     write_json(
         folder / _FACTS,
         {
@@ -173,6 +178,7 @@ def load_model(build: Callable[[], nn.Module], folder: Path) -> Model:
         levels=facts["levels"],
         shared=facts["shared"],
         int4=frozenset(facts["int4"]),
+        weight_grids=load_grids(folder / _GRIDS) if (folder / _GRIDS).exists() else {},
         factors=factors,
         shapes=shapes,
         lineage=tuple(facts["lineage"]),

@@ -1,11 +1,12 @@
-"""Train the classifier from scratch: writes vocabulary.txt, tokens.npz and weights.safetensors, which the recipes name.
+"""Train a classifier from scratch: writes vocabulary.txt, tokens.npz and the weights that a recipe names.
 
-python train.py [--data FOLDER] [--epochs 15]
+python train.py [--recipe transformer.toml] [--data FOLDER] [--epochs 15]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from sentences import UNKNOWN, ids_of, read, split, vocabulary_of
 
 from edgepack.core.files import stream_atomic, write_atomic
+from edgepack.recipe import Recipe, load_recipe
 from edgepack.stats import class_score
 
 if TYPE_CHECKING:  # torch takes seconds to import: only when there is something to train
@@ -30,13 +32,14 @@ FORGOTTEN = 0.1  # share of the words that a training step doesn't know: a new s
 
 def main() -> None:
     """Prepare the sentences, train, and write everything."""
-    parser = argparse.ArgumentParser(description="Train the example's network and write weights.safetensors.")
+    parser = argparse.ArgumentParser(description="Train the example's network and write its weights.")
     default = Path(os.environ.get("EDGEPACK_TEST_DATA", ".")) / "sentiment_sentences"
     parser.add_argument("--data", type=Path, default=default, help="folder of the three text files (see README.md)")
     parser.add_argument("--epochs", type=int, default=15, help="passes over the sentences (default: %(default)s)")
+    parser.add_argument("--recipe", type=Path, default=FOLDER / "edgepack.toml", help="default: edgepack.toml")
     options = parser.parse_args()
     arrays = prepare(options.data)
-    train_and_save(arrays, epochs=options.epochs)
+    train_and_save(load_recipe(options.recipe), arrays, epochs=options.epochs)
 
 
 def prepare(data: Path) -> dict[str, np.ndarray]:
@@ -52,22 +55,23 @@ def prepare(data: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def train_and_save(arrays: dict[str, np.ndarray], *, epochs: int) -> None:
+def train_and_save(recipe: Recipe, arrays: dict[str, np.ndarray], *, epochs: int) -> None:
     """Train on the training sentences, tell how good the network is on the others, and write the weights in one piece."""
     import torch
-    from model import make
     from safetensors.torch import save
 
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    network = make()
+    module, _, function = str(recipe.model.factory).partition(":")
+    network = getattr(importlib.import_module(module), function)(**recipe.model.args)
     started = time.monotonic()
     fit(network, arrays["x_train"], arrays["y_train"], epochs=epochs)
     for part in ("validation", "test"):
         told(part, network, arrays[f"x_{part}"], arrays[f"y_{part}"])
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    write_atomic(FOLDER / "weights.safetensors", save(state))
-    print(f"wrote weights.safetensors, after {time.monotonic() - started:.0f} s")
+    file = FOLDER / str(recipe.model.weights)
+    write_atomic(file, save(state))
+    print(f"wrote {file.name}, after {time.monotonic() - started:.0f} s")
 
 
 def fit(network: nn.Module, tokens: np.ndarray, labels: np.ndarray, *, epochs: int) -> None:

@@ -1,0 +1,164 @@
+"""Weights of 8 or 4 bits beside float activations, for networks whose other operations have no integer form: transformers.
+
+NNCF's `compress_weights` rounds, each output channel or each group of weights with a scale of its own; nothing is trained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from edgepack.core.chatter import chatter_to
+from edgepack.core.errors import RecipeError, UnsupportedError, did_you_mean
+from edgepack.core.section import Section
+from edgepack.methods.protocol import Context, Phase
+
+if TYPE_CHECKING:
+    from edgepack.network.grid import Op
+    from edgepack.network.model import Model
+
+
+class CompressWeights(Section):
+    """int8 or int4 weights; activations stay float."""
+
+    phase: ClassVar[Phase] = Phase.GRID
+    # What can write such weights; LiteRT's kernels would quantize the activations on the way (dynamic range), which nobody has tried or trained.
+    exporters: ClassVar[tuple[str, ...]] = ("onnx", "openvino")
+    bits: Literal[8, 4] = Field(default=8, description="Bits of a weight.")
+    symmetric: bool = Field(
+        default=True,
+        description="Whether zero points are 0; without, each scale has one, and the grid fits its weights closer.",
+    )
+    group_size: int | None = Field(
+        default=None,
+        ge=8,
+        description="With `bits = 4`: how many weights of an output channel share a scale; must divide the layer's inputs. Default: one scale for each output channel.",
+    )
+    int8_edges: bool = Field(
+        default=True,
+        description="With `bits = 4`: whether embedding tables and the last layer keep 8 bits, the rest of the model being less sensitive.",
+    )
+    scale_estimation: bool = Field(
+        default=False,
+        description="With `bits = 4`: whether scales are chosen on the calibration samples so that the layers' outputs change least.",
+    )
+    float_layers: tuple[str, ...] = Field(
+        default=(),
+        description="Layers that stay float, by module name, such as `blocks.0.attention`; a module stands for all inside it.",
+    )
+
+    @model_validator(mode="after")
+    def _belongs_to_four_bits(self) -> CompressWeights:
+        if self.bits == 8:
+            for name, given in (
+                ("group_size", self.group_size is not None),
+                ("scale_estimation", self.scale_estimation),
+                ("int8_edges", not self.int8_edges),
+            ):
+                if given:
+                    raise ValueError(f"'{name}' belongs to bits = 4; leave it out")
+        return self
+
+    @property
+    def needs_training_samples(self) -> bool:
+        """Nothing is trained."""
+        return False
+
+    def apply(self, model: Model, context: Context) -> Model:
+        """The model with rounded weights and what a file needs to know of them. Raises UnsupportedError for what NNCF can't take."""
+        from dataclasses import replace
+
+        from edgepack.network.grid import trace
+        from edgepack.network.model import float_network
+        from edgepack.network.weight_grids import grids_of
+
+        if context.base is not None:
+            raise RecipeError("compress_weights can't keep the grid of 'update_of'; leave one of them out")
+        ops = trace(model.build().eval(), model.example())
+        ignored = _operations(ops, self.float_layers)
+        network = float_network(model)
+        shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
+        grids = grids_of(self._compressed(model, context, ignored), shapes)
+        if not grids:
+            raise UnsupportedError(
+                "compress_weights: NNCF finds no weight to compress; remove the step, or float_layers"
+            )
+        _round(network, grids)
+        size_bytes, before = (sum(each) for each in zip(*_sizes(grids), strict=True))
+        context.progress.note(f"{len(grids)} weights take {size_bytes:,} bytes instead of {before:,}")
+        return replace(model, network=network, weight_grids=grids).with_step(
+            method="compress_weights",
+            bits=self.bits,
+            weights={name: grid.bits for name, grid in sorted(grids.items())},
+            weight_bytes=size_bytes,
+            calibration_samples=len(context.calibration) if self.scale_estimation else 0,
+        )
+
+    def _compressed(self, model: Model, context: Context, ignored: list[str]) -> Any:
+        """NNCF's network, with packed weights."""
+        import copy
+
+        import nncf
+        import torch
+
+        from edgepack.network.model import as_tensors
+
+        samples = context.calibration if self.scale_estimation else context.calibration.take(slice(0, 1))
+        batches = [as_tensors(model, batch) for batch in samples.batches(1)]
+        modes = nncf.CompressWeightsMode
+        mode = {
+            (8, True): modes.INT8_SYM,
+            (8, False): modes.INT8_ASYM,
+            (4, True): modes.INT4_SYM,
+            (4, False): modes.INT4_ASYM,
+        }[self.bits, self.symmetric]
+        options: dict[str, Any] = {}
+        if self.bits == 4:
+            options = {"group_size": self.group_size or -1, "all_layers": not self.int8_edges, "ratio": 1.0}
+            options |= {"scale_estimation": True, "subset_size": len(batches)} if self.scale_estimation else {}
+        context.progress.start("Compressing weights")
+        try:
+            with chatter_to(context.workspace / "nncf.log"), torch.no_grad():
+                made = nncf.compress_weights(
+                    copy.deepcopy(model.network).eval(),
+                    mode=mode,
+                    dataset=nncf.Dataset([batch if len(batch) > 1 else batch[0] for batch in batches]),
+                    ignored_scope=nncf.IgnoredScope(names=ignored),
+                    **options,
+                )
+        except (nncf.NNCFError, RuntimeError, ValueError) as exc:
+            raise UnsupportedError(f"compress_weights: NNCF can't compress this model's weights: {exc}") from exc
+        context.progress.done()
+        return made
+
+
+def _operations(ops: dict[str, Op], layers: tuple[str, ...]) -> list[str]:
+    """The operations whose weight or table belongs to one of some modules. Raises RecipeError for a module that has none."""
+    owners = {name: (op.weight or op.table or "").rpartition(".")[0] for name, op in ops.items()}
+    known = {
+        ".".join(owner.split(".")[: n + 1]) for owner in owners.values() if owner for n in range(owner.count(".") + 1)
+    }
+    for layer in layers:
+        if layer not in known:
+            raise RecipeError(
+                f"compress_weights.float_layers: the model has no layer '{layer}' with weights{did_you_mean(layer, known)}"
+            )
+    return [
+        name
+        for name, owner in owners.items()
+        if any(owner == layer or owner.startswith(f"{layer}.") for layer in layers)
+    ]
+
+
+def _round(network: Any, grids: Any) -> None:
+    """Give each weight the values that its grid can write."""
+    import torch
+
+    with torch.no_grad():
+        for name, grid in grids.items():
+            network.get_parameter(name).copy_(torch.from_numpy(grid.values()))
+
+
+def _sizes(grids: Any) -> list[tuple[int, int]]:
+    return [(grid.size_bytes, 4 * grid.codes.size) for grid in grids.values()]

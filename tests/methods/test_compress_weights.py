@@ -1,0 +1,165 @@
+"""Weights of few bits beside float activations: their values, and what OpenVINO and ONNX Runtime make of them."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_project import PTQ, Project
+from torch import nn
+
+from edgepack.core.errors import RecipeError, UnsupportedError
+from edgepack.core.types import Samples, Silent, TensorSpec
+from edgepack.exporters import EXPORTERS
+from edgepack.methods.compress_weights import CompressWeights
+from edgepack.methods.protocol import Context
+from edgepack.network.model import Model, load_model, predict, save_model
+from edgepack.network.weight_grids import WeightGrid
+from edgepack.plan import make_plan
+from edgepack.runtimes import RUNTIMES
+from edgepack.targets import load_target
+
+WORDS, WIDTH, LENGTH = 50, 32, 6
+TOKENS = np.random.default_rng(0).integers(0, WORDS, (16, LENGTH))
+RUNTIME_OF = {"openvino": "openvino", "onnx": "onnxruntime"}
+FORMS: dict[str, dict[str, Any]] = {
+    "int8": {},
+    "int8, asymmetric": {"symmetric": False},
+    "int4": {"bits": 4, "int8_edges": False},
+    "int4 in groups, scales estimated": {"bits": 4, "group_size": 16, "symmetric": False, "scale_estimation": True},
+}
+
+
+class Attention(nn.Module):
+    """table → attention → layer norm → GELU → linear: what has no integer form"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(WORDS, WIDTH)
+        self.keys, self.values, self.norm = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
+        self.classes = nn.Linear(WIDTH, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        words = self.table(tokens)
+        seen = torch.softmax(words @ self.keys(words).transpose(1, 2), dim=-1) @ self.values(words)
+        return self.classes(nn.functional.gelu(self.norm(words + seen)).mean(1))
+
+
+def untrained() -> nn.Module:
+    torch.manual_seed(0)
+    return Attention().eval()
+
+
+def compressed(**options: Any) -> Model:
+    model = Model(
+        network=untrained(), build=untrained, inputs=(TensorSpec(name="t", shape=(1, LENGTH), dtype="int64"),),
+        outputs=(TensorSpec(name="y", shape=(1, 3)),),
+    )  # fmt: skip
+    samples = Samples(inputs={"t": TOKENS})
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(
+            original=model, train=None, calibration=samples, constraints=load_target("intel").quantization,
+            workspace=Path(folder), key="text", seed=0, progress=Silent(),
+        )  # fmt: skip
+        return CompressWeights(**options).apply(model, context)
+
+
+@functools.cache
+def made(form: str) -> Model:
+    return compressed(**FORMS[form])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_have_as_many_values_in_a_row_as_their_bits_can_tell(form: str) -> None:
+    model = made(form)
+
+    assert set(model.weight_grids) == {f"{name}.weight" for name in ("table", "keys", "values", "classes")}
+    for name, grid in model.weight_grids.items():
+        weight = model.network.get_parameter(name).detach().numpy()
+        rows = weight.reshape(-1, 16 if grid.codes.ndim == 3 else WIDTH)
+        assert max(len(np.unique(row)) for row in rows) <= 2**grid.bits
+        assert np.array_equal(weight, grid.values())
+
+
+def test_tables_and_the_last_layer_keep_8_bits_unless_told_otherwise() -> None:
+    bits = {name: grid.bits for name, grid in made("int4 in groups, scales estimated").weight_grids.items()}
+
+    assert bits == {"table.weight": 8, "classes.weight": 8, "keys.weight": 4, "values.weight": 4}
+    assert {grid.bits for grid in made("int4").weight_grids.values()} == {4}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("exporter", ["openvino", "onnx"])
+def test_a_file_holds_the_codes_and_gives_the_networks_outputs(exporter: str, form: str, tmp_path: Path) -> None:
+    model = made(form)
+
+    done = (
+        EXPORTERS.load(exporter)
+        .model_validate({"int4_weights": True})
+        .export(model, Samples(inputs={"t": TOKENS[:1]}), tmp_path, progress=Silent())
+    )
+
+    session = RUNTIMES.load(RUNTIME_OF[exporter]).model_validate({}).open(done.path)
+    theirs, ours = session.run_float({"t": TOKENS})["y"], predict(model, Samples(inputs={"t": TOKENS}))["y"]
+    assert np.abs(theirs - ours).max() < 1e-4 * np.abs(ours).max()
+    content = b"".join(file.read_bytes() for file in (done.path, *done.companions))
+    for grid in model.weight_grids.values():
+        codes = grid.codes.astype(np.uint8).reshape(-1)
+        stored = codes if grid.bits == 8 else (codes[::2] & 15) | ((codes[1::2] & 15) << 4)
+        assert stored.tobytes() in content
+
+
+def test_a_model_is_read_back_with_its_codes(tmp_path: Path) -> None:
+    model = made("int8, asymmetric")
+
+    save_model(model, tmp_path)
+
+    read = load_model(untrained, tmp_path)
+    for name, grid in model.weight_grids.items():
+        assert np.array_equal(read.weight_grids[name].values(), grid.values())
+    assert read.lineage[-1]["weight_bytes"] == sum(grid.size_bytes for grid in model.weight_grids.values())
+
+
+def test_a_layer_may_stay_float() -> None:
+    model = compressed(float_layers=("keys",))
+
+    assert "keys.weight" not in model.weight_grids and "values.weight" in model.weight_grids
+    assert torch.equal(model.network.get_parameter("keys.weight"), untrained().get_parameter("keys.weight"))
+    with pytest.raises(RecipeError, match=r"no layer 'keyz' with weights \(did you mean 'keys'\?\)"):
+        compressed(float_layers=("keyz",))
+
+
+def test_bytes_are_those_of_codes_scales_and_zero_points() -> None:
+    grid = WeightGrid(
+        bits=4, codes=np.zeros((4, 2, 16), np.uint8), scale=np.ones((4, 2, 1), np.float16),
+        zero_point=np.zeros((4, 2, 1), np.uint8), shape=(4, 32),
+    )  # fmt: skip
+
+    assert grid.size_bytes == 64 + 16 + 4
+
+
+@pytest.mark.parametrize("option", [{"group_size": 32}, {"scale_estimation": True}, {"int8_edges": False}])
+def test_options_of_four_bits_are_refused_with_eight(option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="belongs to bits = 4"):
+        CompressWeights(**option)
+
+
+COMPRESS = '[[compress]]\nmethod = "compress_weights"\n'
+
+
+def test_a_target_that_can_not_take_such_weights_is_refused_in_the_plan(tiny_project: Callable[..., Project]) -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"target 'arm64' writes litert files.* onnx or openvino; choose another"
+    ):
+        make_plan(tiny_project(COMPRESS).folder, target="arm64")
+
+
+def test_weights_are_rounded_once(tiny_project: Callable[..., Project]) -> None:
+    with pytest.raises(RecipeError, match="quantize and compress_weights both round the weights"):
+        make_plan(tiny_project(COMPRESS + PTQ).folder, target="intel")
