@@ -90,7 +90,7 @@ class Training(Section):
             raise ValueError(
                 f'\'labels_weight\' mixes labels into loss = "distill", not into "{self.loss}"; leave one of them out'
             )
-        if "features_weight" in self.model_fields_set and not self.features:
+        if self.features_weight != 1.0 and not self.features:
             raise ValueError("'features_weight' needs 'features'")
         if self.teacher is not None and self.loss == "labels" and not self.features:
             raise ValueError(
