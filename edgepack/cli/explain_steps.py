@@ -106,7 +106,7 @@ def about_losses(account: Account) -> list[tuple[str, str]]:
     ]
     if losses.distance is not None and losses.activations_share is not None:
         others = [("other parameters", losses.other_share), ("rounded activations", losses.activations_share)]
-        rest = ", ".join(f"{name} {percent(share)}" for name, share in others if share is not None)
+        rest = ", ".join(f"{name} {percent(round(share, 4) or 0.0)}" for name, share in others if share is not None)
         pairs.append(
             (
                 "share",

@@ -104,4 +104,4 @@ def _fixed(value: float | None, decimals: int) -> str:
 
 
 def _share(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2f}\u202f%".replace("-", "−")
+    return NONE if value is None else f"{round(100 * value, 2) or 0.0:.2f}\u202f%".replace("-", "−")
