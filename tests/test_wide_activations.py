@@ -59,11 +59,12 @@ def test_a_range_estimator_for_256_steps_is_refused(tiny_project: Callable[..., 
 
 @pytest.mark.slow
 def test_a_build_with_16_bits_keeps_the_limits_of_8_and_says_what_it_is(tiny_project: Callable[..., Project]) -> None:
-    from edgepack.bundle import Bundle
     from edgepack.pipeline import build
+    from edgepack.verified import verify
 
-    made = build(tiny_project(WIDE.replace("ptq", "qat")).folder)
+    bundle = build(tiny_project(WIDE.replace("ptq", "qat")).folder)
 
-    (variant,) = Bundle.open(made.path).manifest.variants
+    variant = bundle.variant()
     assert variant.model.precision == "int8x16"
     assert {tensor.dtype for tensor in (*variant.inputs, *variant.outputs)} == {"float32"}
+    assert verify(bundle.path).passed

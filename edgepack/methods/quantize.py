@@ -182,6 +182,7 @@ class Quantize(Section):
         import nncf
         import torch
 
+        from edgepack.network.counted import Counted
         from edgepack.network.model import as_tensors
 
         progress, samples = context.progress, context.calibration
@@ -197,7 +198,7 @@ class Quantize(Section):
             with chatter_to(context.workspace / "nncf.log"), torch.no_grad():
                 network = nncf.quantize(
                     model.network,
-                    nncf.Dataset(_Counted(batches, len(samples))),
+                    nncf.Dataset(Counted(batches, len(samples))),
                     preset=nncf.QuantizationPreset.MIXED,
                     subset_size=len(samples),
                     fast_bias_correction=True,
@@ -273,19 +274,6 @@ def _keep_codes(model: Model, ops: Any, base: Base) -> dict[str, Any]:
 def _left_to_the_grid(constraints: NumericConstraints) -> list[str]:
     """Kinds of operations that NNCF 3.4 fails at: it takes a layer norm's scale for a weight with one grid per channel, and knows no 16-bit resize."""
     return ["layer_norm", *(["interpolate"] if constraints.activations_bits > 8 else [])]
-
-
-class _Counted:
-    """A data source that NNCF may walk several times, with a length."""
-
-    def __init__(self, make: Any, length: int) -> None:
-        self.make, self.length = make, length
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.make())
-
-    def __len__(self) -> int:
-        return self.length
 
 
 def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
