@@ -8,81 +8,53 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgepack import __version__
 from edgepack.bundle.update_base import Base
-from edgepack.core.digest import digest_of, digest_of_files, sha256_file
-from edgepack.core.errors import EnvironmentProblem, RecipeError, UnsupportedError
+from edgepack.core.digest import digest_of
+from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.files import require_free_space, require_writable
 from edgepack.core.paths import expand
 from edgepack.core.section import validate
 from edgepack.data.answers import plain_answer_steps
-from edgepack.data.fingerprint import DigestCache, fingerprint
+from edgepack.data.fingerprint import DigestCache
 from edgepack.data.samples import plain_steps
-from edgepack.data.sections import open_provider, resolve_section
 from edgepack.exporters import EXPORTERS, FORMAT_OF_EXPORTER
 from edgepack.exporters.protocol import Exporter, ExportOptions
 from edgepack.grouping import group_targets, numbers_of
-from edgepack.methods import METHODS
-from edgepack.methods.protocol import Method, Phase, networks_of, student_of, trainings_of
-from edgepack.recipe import DataSection, InputSection, Recipe, find_recipe, load_recipe
+from edgepack.methods.protocol import Method
+from edgepack.plan.code import BUNDLE_CODE, code_digest, code_files, file_digests, tool_versions
+from edgepack.plan.data import Data, data_of
+from edgepack.plan.steps import (
+    check_networks,
+    refuse_elsewhere,
+    refuse_exporters,
+    refuse_steps,
+    refuse_unlabelled,
+    steps_of,
+)
+from edgepack.recipe import InputSection, Recipe, find_recipe, load_recipe
 from edgepack.runtimes import RUNTIMES, Runtime
 from edgepack.sources import open_source
-from edgepack.sources.networks import check_network, open_network
 from edgepack.sources.protocol import Source
 from edgepack.targets import NumericConstraints, TargetProfile, load_target
 from edgepack.updates import base_of
 
+__all__ = [
+    "BUNDLE_CODE",
+    "WORK_FOLDER",
+    "BuildPlan",
+    "Data",
+    "code_digest",
+    "code_files",
+    "file_digests",
+    "make_plan",
+    "make_plans",
+    "tool_versions",
+]
 WORK_FOLDER = ".edgepack"
-CALIBRATION_SAMPLES = 300
-_PACKAGE = Path(__file__).resolve().parent
 _SPACE_NEEDED_BYTES = 500_000_000
-_TOOLS = (
-    "torch", "torch-pruning", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
-    "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino",
-)  # fmt: skip
-# The rooms whose code decides about a stage's bytes; the command line and the benchmark do not. What only the bundle's bytes depend on
-# stands apart, so that nothing is trained again for it.
-_CODE = (
-    "agent/preprocess.py",
-    "bundle/update_base.py",
-    "bundle/golden.py",
-    "core",
-    "data",
-    "exporters",
-    "grouping.py",
-    "methods",
-    "network",
-    "plan.py",
-    "recipe",
-    "runtimes",
-    "sources",
-    "stages",
-    "stats",
-    "targets.py",
-    "updates.py",
-)
-BUNDLE_CODE = (
-    "agent/postprocess.py",
-    "bundle",
-    "data/answers.py",
-    "stages/bundle.py",
-    "stages/described.py",
-    "stages/raw.py",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """One role of data: its table, and what its samples are determined by."""
-
-    role: str
-    section: DataSection
-    fingerprint: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +129,7 @@ def make_plans(
     folder = (folder or recipe_file.parent).resolve()
     names = tuple(dict.fromkeys(read.targets if targets is None else targets))
     profiles = {name: load_target(name, folder) for name in names}
-    steps = _steps(read, str(recipe_file))
+    steps = steps_of(read, str(recipe_file))
     numbers = numbers_of(profiles, steps, folder, where=str(recipe_file))
     _refuse_border(read, numbers, where=str(recipe_file))
     plug_ins = {name: _plug_ins(read, name, profile, numbers[name]) for name, profile in profiles.items()}
@@ -166,21 +138,21 @@ def make_plans(
     work_folder = (work_folder or folder / WORK_FOLDER).resolve()
     require_writable(work_folder)
     digests = DigestCache(work_folder)
-    train, calibration, evaluation = _data(read, folder, digests, where=str(recipe_file), steps=steps)
-    _refuse_unlabelled(steps, train, folder, where=str(recipe_file))
+    train, calibration, evaluation = data_of(read, folder, digests, where=str(recipe_file), steps=steps)
+    refuse_unlabelled(steps, train, folder, where=str(recipe_file))
     source = open_source(read.model, folder)
-    _refuse_steps(source, steps, str(recipe_file))
+    refuse_steps(source, steps, str(recipe_file))
     _refuse_targets(source, profiles)
-    _refuse_exporters(profiles, steps, str(recipe_file))
+    refuse_exporters(profiles, steps, str(recipe_file))
     source.files()
     inputs = source.inputs()
-    _check_networks(steps, folder, inputs, where=str(recipe_file), seed=read.seed)
+    check_networks(steps, folder, inputs, where=str(recipe_file), seed=read.seed)
     if any(name == "quantize" for name, _ in steps):
         from edgepack.network.nncf_extension import check_compiler
 
         check_compiler()
     for group in groups:
-        _refuse_elsewhere(steps, group.targets[0], plug_ins[group.targets[0]][1], str(recipe_file))
+        refuse_elsewhere(steps, group.targets[0], plug_ins[group.targets[0]][1], str(recipe_file))
     require_free_space(work_folder, needed_bytes=_SPACE_NEEDED_BYTES, purpose="a build")
     file = None if read.update_of is None else expand(read.update_of, folder=folder, error=RecipeError)
     plans = []
@@ -222,38 +194,6 @@ def make_plans(
     return tuple(plans)
 
 
-def tool_versions() -> dict[str, str]:
-    """Every library whose version can change the bytes, ours included."""
-    found = {"edgepack": __version__}
-    for name in _TOOLS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-@cache
-def code_digest(parts: tuple[str, ...] = _CODE) -> str:
-    """One digest over the code that decides about a stage's bytes: files and folders of our package."""
-    return digest_of_files(code_files(parts), root=_PACKAGE)
-
-
-def code_files(parts: tuple[str, ...] = _CODE) -> list[Path]:
-    """The files of some parts of our package; of the parts of every stage, those that only the bundle's bytes depend on are left out."""
-    apart = () if parts == BUNDLE_CODE else BUNDLE_CODE
-    files: list[Path] = []
-    for part in parts:
-        path = _PACKAGE / part
-        files.extend([path] if path.is_file() else path.rglob("*.py"))
-    return [file for file in files if str(file.relative_to(_PACKAGE)) not in apart]
-
-
-def file_digests(files: tuple[Path, ...]) -> dict[Path, str]:
-    """Digests of files that exist; a file that has gone counts as such."""
-    return {file: sha256_file(file) if file.is_file() else "gone" for file in files}
-
-
 def _refuse_border(recipe: Recipe, numbers: Mapping[str, NumericConstraints], *, where: str) -> None:
     """Raises RecipeError where int8 is asked for at the border of a network that has no int8 activations."""
     wanted = recipe.export
@@ -288,97 +228,6 @@ def _plug_ins(
     return exporter, runtime, tuple(witnesses)
 
 
-def _steps(recipe: Recipe, where: str) -> tuple[tuple[str, Method], ...]:
-    steps: list[tuple[str, Method]] = []
-    for index, step in enumerate(recipe.compress):
-        place = f"{where}: compress.{index}"
-        try:
-            kind: Any = METHODS.load(step.method)
-        except RecipeError as exc:
-            raise RecipeError(f"{place}: {exc}") from exc
-        method: Method = validate(kind, step.options(), where=f"{place} ({step.method})")
-        if method.needs_training_samples and recipe.data.train is None:
-            raise RecipeError(
-                f"{place}: {step.method} trains, and data.train is missing; add a [data.train] table (labels are not needed)"
-            )
-        before = next((name for name, earlier in steps if earlier.phase > method.phase), None)
-        if before is not None:
-            raise RecipeError(
-                f"{place}: {step.method} comes after {before}, and would undo a part of it; put {step.method} before {before}"
-            )
-        other = next((name for name, earlier in steps if earlier.phase is method.phase is Phase.GRID), None)
-        if other is not None:
-            raise RecipeError(f"{place}: {step.method} and {other} both round the weights; leave one of them out")
-        if method.phase is Phase.ORDER:
-            _refuse_moving(place, step.method, steps)
-        if student_of(method) is not None and any(student_of(earlier) is not None for _, earlier in steps):
-            raise RecipeError(f"{place}: a second student would take the place of the first; keep one of them")
-        steps.append((step.method, method))
-    return tuple(steps)
-
-
-def _refuse_moving(place: str, name: str, earlier: list[tuple[str, Method]]) -> None:
-    """Raises RecipeError where a step moves channels whose order an earlier one has made matter."""
-    for other, method in earlier:
-        if because := getattr(method, "order_matters", ""):
-            raise RecipeError(f"{place}: {name} can't come after {other}: {because}; leave one of them out")
-
-
-def _check_networks(
-    steps: tuple[tuple[str, Method], ...], folder: Path, inputs: tuple[InputSection, ...], *, where: str, seed: int
-) -> None:
-    """Raises SourceError for a student or a teacher whose module, function, weights or arguments aren't there."""
-    for index, (name, method) in enumerate(steps):
-        for inner, section in networks_of(method).items():
-            place = f"{where}: compress.{index} ({name})" + (f": {inner}" if inner else "")
-            source = open_network(section, folder, inputs=inputs, seed=seed)
-            check_network(section, source, where=place)
-
-
-def _refuse_unlabelled(steps: tuple[tuple[str, Method], ...], train: Data | None, folder: Path, *, where: str) -> None:
-    """Raises RecipeError for a training on labels of samples that are known to have none."""
-    if train is None or getattr(open_provider(train.section, folder=folder), "labelled", True):
-        return
-    for index, (name, method) in enumerate(steps):
-        for inner, training in trainings_of(method).items():
-            if training.needs_labels:
-                raise RecipeError(
-                    f"{where}: compress.{index} ({name}): {inner} learns from labels, and data.train has none; name them there "
-                    f"(for npz: 'y'), or take loss = \"distill\" without 'labels_weight'"
-                )
-
-
-def _refuse_elsewhere(steps: tuple[tuple[str, Method], ...], target: str, runtime: Runtime, where: str) -> None:
-    """Raises EnvironmentProblem where a step measures latency on a target whose hardware isn't here."""
-    for index, (name, method) in enumerate(steps):
-        if getattr(method, "needs_latency", False) and (absent := runtime.absent()):
-            raise EnvironmentProblem(
-                f"{where}: compress.{index} ({name}): latency is measured on this machine, and target '{target}' needs {absent}; "
-                "build where that is, name a target first whose hardware is here, or let the step count multiply-accumulates"
-            )
-
-
-def _refuse_exporters(profiles: Mapping[str, TargetProfile], steps: tuple[tuple[str, Method], ...], where: str) -> None:
-    """Raises UnsupportedError for the first step whose result a target's exporter can't write."""
-    for index, (name, method) in enumerate(steps):
-        able: tuple[str, ...] | None = getattr(method, "exporters", None)
-        for target, profile in profiles.items():
-            if able is not None and profile.exporter not in able:
-                raise UnsupportedError(
-                    f"{where}: compress.{index} ({name}): target '{target}' writes {profile.exporter} files, and such a model can only be written "
-                    f"as {' or '.join(able)}; choose another target (intel, x86_64), or quantize"
-                )
-
-
-def _refuse_steps(source: Source, steps: tuple[tuple[str, Method], ...], where: str) -> None:
-    """Raises UnsupportedError for the first step that models of this source can't take."""
-    able = source.abilities
-    for index, (name, method) in enumerate(steps):
-        if not able.quantizes or (method.needs_training_samples and not able.trains):
-            what = "can't be compressed" if not able.quantizes else "can't be trained"
-            raise UnsupportedError(f"{where}: compress.{index} ({name}): this model {what}: {able.reason}")
-
-
 def _refuse_targets(source: Source, profiles: Mapping[str, TargetProfile]) -> None:
     """Raises UnsupportedError for a target that takes another format than that of a finished model."""
     finished = source.abilities.finished
@@ -388,30 +237,6 @@ def _refuse_targets(source: Source, profiles: Mapping[str, TargetProfile]) -> No
                 f"target '{name}' takes {FORMAT_OF_EXPORTER.get(profile.exporter, profile.exporter)} files and this model is a finished {finished} file; "
                 "choose a target that takes it, or start from the float model"
             )
-
-
-def _data(
-    recipe: Recipe, folder: Path, digests: DigestCache, *, where: str, steps: tuple[tuple[str, Method], ...]
-) -> tuple[Data | None, Data, Data]:
-    def resolve(role: str, section: DataSection | str) -> Data:
-        table = resolve_section(section, folder=folder)
-        return Data(role=role, section=table, fingerprint=fingerprint(table, folder=folder, cache=digests, role=role))
-
-    train = None if recipe.data.train is None else resolve("train", recipe.data.train)
-    evaluation = resolve("evaluation", recipe.data.evaluation)
-    if recipe.data.calibration is not None:
-        calibration = resolve("calibration", recipe.data.calibration)
-    elif train is not None:
-        calibration = Data(
-            role="calibration", section=train.section, fingerprint={**train.fingerprint, "first": CALIBRATION_SAMPLES}
-        )
-    elif steps:
-        raise RecipeError(
-            f"{where}: data.calibration and data.train are both missing; ranges are measured on one of them"
-        )
-    else:
-        calibration = evaluation
-    return train, calibration, evaluation
 
 
 def _texts(recipe: Recipe, folder: Path) -> dict[str, bytes]:
