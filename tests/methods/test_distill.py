@@ -145,6 +145,7 @@ def test_a_student_starts_from_its_own_weights(tiny_project: Make) -> None:
     assert torch.allclose(found["head.weight"], state["head.weight"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_file_can_have_a_student(tiny_project: Make) -> None:
     from safetensors.torch import load_file
 
@@ -280,6 +281,7 @@ def test_features_that_are_not_there_are_refused_before_the_first_step_is_traine
         compressed(tiny_project(distill() + late))
 
 
+@pytest.mark.slow
 def test_the_target_is_asked_about_the_student_not_about_its_teacher(tiny_project: Make) -> None:
     steps = distill() + '[[compress]]\nmethod = "quantize"\nmode = "ptq"\n'
     project = tiny_project(steps, extra="")
