@@ -82,10 +82,12 @@ def same_as_base(grid: Grid, sizes: Mapping[str, int], *, weights_bits: int) -> 
 
 
 def _by_sensitivity(model: Model, candidates: Candidates, samples: Samples, progress: Progress) -> list[str]:
+    """The least sensitive per weight first; depthwise layers after all others: they hold few weights, and few kernels read int4 there."""
     few = samples.take(slice(0, _SENSITIVITY_SAMPLES))
     found = weight_sensitivity(model, few, bits=BITS, names=candidates.free, progress=progress)
     cost = {one.weight: one.output_distance / one.parameters for one in found}
-    return sorted(candidates.free, key=lambda name: (cost[name], name))
+    shapes = {name: model.network.get_parameter(name).shape for name in candidates.free}
+    return sorted(candidates.free, key=lambda name: (len(shapes[name]) > 2 and shapes[name][1] == 1, cost[name], name))
 
 
 def named_weights(layers: Sequence[str], weights: Iterable[str]) -> frozenset[str]:

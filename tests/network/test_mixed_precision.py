@@ -53,8 +53,14 @@ def test_the_least_sensitive_per_weight_come_first() -> None:
 
     picked = chosen(Wanted(share=0.06), model=model)
 
+    dense = {"block.3.weight", "down.0.weight", "classifier.weight"}
     assert sum(SIZES[name] for name in picked) >= 0.06 * TOTAL
-    assert max(cost[name] for name in picked) <= min(cost[name] for name in SIZES.keys() - picked)
+    assert picked < dense and max(cost[name] for name in picked) <= min(cost[name] for name in dense - picked)
+
+
+def test_depthwise_layers_come_last() -> None:
+    assert chosen(Wanted(share=0.85)) <= {"block.3.weight", "down.0.weight", "classifier.weight"}
+    assert chosen(Wanted(share=1.0)) == SIZES.keys()
 
 
 def test_a_budget_of_bytes_is_met_with_as_few_layers_as_that_takes() -> None:
