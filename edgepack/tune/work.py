@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 WORKER_LOG = "worker.log"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_AFTER_TRAININGS, _AFTER_MIN, _AFTER_MAX = 1.5, 0.1, 0.3  # the last two as shares of the time limit
+_AFTER_TRAININGS, _AFTER_MIN, _AFTER_MAX = 2.0, 0.15, 0.35  # the last two as shares of the time limit
 
 
 class TimeIsUp(Exception):
