@@ -306,7 +306,7 @@ def test_lost_fidelity_names_the_first_layer_that_diverges(ready: Project) -> No
     layers = tuple(_compared(ready, damaged="block.3.weight"))
     lost = Check(kind="fidelity", name="max_steps", value=12.0, limit=8.0, direction="max", samples=32)
     too_large = Check(kind="budget", name="size_bytes", value=2.0, limit=1.0, direction="max")
-    facts: dict[str, Any] = {"key": "", "folder": ready.folder, "accuracy": {}, "accuracy_ci95": (0.0, 1.0)}
+    facts: dict[str, Any] = {"key": "", "folder": ready.folder, "accuracy": {}, "also": {}, "accuracy_ci95": (0.0, 1.0)}
     facts |= {"samples": 32, "layers": layers, "notes": (), "output_steps": ()}
 
     said = failure_report(Verification(checks=(lost, too_large), **facts))

@@ -34,7 +34,7 @@ def test_a_fingerprint_says_what_determines_the_samples(tmp_path: Path) -> None:
 
     assert json.loads(json.dumps(found)) == found
     assert found["options"] == {
-        "file": "a.npz", "x": "x", "y": None, "offsets": None, "start": None, "stop": None, "step": 1,
+        "file": "a.npz", "x": "x", "y": None, "offsets": None, "start": None, "stop": None, "step": 1, "without_every": None,
     }  # fmt: skip
     assert (found["provider"], found["count"], found["seed"], found["files"]) == ("npz", None, 0, 1)
 
