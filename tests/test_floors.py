@@ -66,6 +66,7 @@ OPEN_FILES = {
     "devices.shell": "what is asked of a device's shell, for every transport to another machine",
     "devices.address": "the device of an address or of a team's name: a gate and a bench open it",
     "devices.agent": "how any transport runs the agent: bench asks it, never a transport",
+    "methods.fine_tune": "the training that methods share, never what one of them does",
     "sources.networks": "a student's or a teacher's code: the plan and the stages ask it, never the source of factories",
     "sources.signature": "what every source that reads a file shares, never what one of them does",
     "runtimes.grid": "codes from real values and back, for golden samples",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, ValidationError, model_validator
 
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 from edgepack.recipe import NetworkSection
@@ -57,23 +58,12 @@ class Distill(Section):
 
     def apply(self, model: Model, context: Context) -> Model:
         """The trained student."""
-        from edgepack.network.train import Trainer
-
-        assert context.train is not None and context.network is not None
+        assert context.network is not None
         student = context.network(self.student)
-        trainer = Trainer(
-            student,
-            context.teacher(self.train),
-            context.train,
-            self.train,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
-            learns_norms=True,
-        )
         before, after = _costs(model), _costs(student)
         share = after["parameters"] / max(1, before["parameters"])
-        trained = trainer.run(context.progress, what=f"Training a student with {share:.0%} of the parameters")
+        what = f"Training a student with {share:.0%} of the parameters"
+        trained = fine_tune(student, self.train, context, what=what, learns_norms=True)
         teacher = self.train.teacher
         return replace(student, outputs=model.outputs).with_step(
             method="distill",

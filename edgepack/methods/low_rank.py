@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgepack.network.low_rank.factoring import Factoring
     from edgepack.network.low_rank.spectra import Spectrum
     from edgepack.network.model import Model
+    from edgepack.network.train import Trained
 
 KIND = "factor"
 _CHECKED_SAMPLES = 2
@@ -163,23 +165,12 @@ class LowRank(Section):
             wanted[name] = own if one.cost(own, self.of) < one.cost(None, self.of) else None
         return _smaller(wanted, work, "at these ranks; give lower ones")
 
-    def _train(self, model: Model, context: Context, share: float) -> Any:
+    def _train(self, model: Model, context: Context, share: float) -> Trained:
         from edgepack.network.channels.norms import measure_anew
-        from edgepack.network.train import Trainer
 
-        assert context.train is not None
         measure_anew(model.network, self._batches(model, context))
-        trainer = Trainer(
-            model,
-            context.teacher(self.train),
-            context.train,
-            self.train,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
-            learns_norms=True,
-        )
-        return trainer.run(context.progress, what=f"Training with {share:.0%} of the {self.of}")
+        what = f"Training with {share:.0%} of the {self.of}"
+        return fine_tune(model, self.train, context, what=what, learns_norms=True)
 
     def _batches(self, model: Model, context: Context) -> Iterator[tuple[torch.Tensor, ...]]:
         """Some batches of training samples, the same ones every time."""

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
@@ -60,9 +61,7 @@ class Palettize(Section):
         from edgepack.network.grid import trace
         from edgepack.network.masks import without_hooks
         from edgepack.network.palette import attach
-        from edgepack.network.train import Trainer
 
-        assert context.train is not None
         ops = trace(model.build().eval(), model.example())
         left_alone: dict[str, str] = {}
         axes = self._axes(model, ops, left_alone)
@@ -72,16 +71,7 @@ class Palettize(Section):
         context.progress.done()
         for name, palette in palettes.items():
             attach(plain.network, name, palette)
-        trainer = Trainer(
-            plain,
-            context.teacher(self.train),
-            context.train,
-            self.train,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
-        )
-        trained = trainer.run(context.progress, what=f"Training {2**self.bits} shared values a layer")
+        trained = fine_tune(plain, self.train, context, what=f"Training {2**self.bits} shared values a layer")
         return _finished(model, plain, palettes).with_step(
             method="palettize",
             bits=self.bits,

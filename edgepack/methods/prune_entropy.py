@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from edgepack.core.errors import RecipeError, UnsupportedError, did_you_mean
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
@@ -96,27 +97,21 @@ class PruneEntropy(Section):
         from edgepack.network.grid import trace
         from edgepack.network.masks import without_hooks
         from edgepack.network.model import is_hooked
-        from edgepack.network.train import Trainer
 
-        assert context.train is not None
         ops = trace(model.build().eval(), model.example())
         plain = without_hooks(model, ops)
         axes = self._axes(ops)
         self._refuse_shared(plain.network, axes)
         work = _Pruning.begin(self, plain, axes, keep_zeros=is_hooked(model.network))
         work.refuse_tiny_budget()
-        trainer = Trainer(
+        trained = fine_tune(
             plain,
-            context.teacher(self.train),
-            context.train,
             self.train,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
+            context,
+            what=f"Pruning to {self.told_target()}",
             before_step=work.before_step,
             best_after=max(self.regrow_until, self.quantize_from),
         )
-        trained = trainer.run(context.progress, what=f"Pruning to {self.told_target()}")
         facts = work.facts()
         return work.finish(model).with_step(
             method="prune_entropy", **facts, steps=trained.steps, best_step=trained.best_step

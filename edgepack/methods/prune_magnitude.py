@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edgepack.core.errors import RecipeError, did_you_mean
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.patterns import UNSTRUCTURED, NofM, Pattern, parse_pattern
 from edgepack.network.training import Training
@@ -95,9 +96,7 @@ class PruneMagnitude(Section):
     def apply(self, model: Model, context: Context) -> Model:
         """The model with masks on its weights. Raises RecipeError for an ignored layer that does not exist, or where no layer can have the pattern."""
         from edgepack.network.channels.state import masks_of
-        from edgepack.network.train import Trainer
 
-        assert context.train is not None
         weights = {name for name, _ in model.network.named_parameters()}
         for name in self.ignore:
             if name not in weights:
@@ -113,18 +112,9 @@ class PruneMagnitude(Section):
             if step <= ramp_steps and (step % self.update_every == 0 or step == ramp_steps):
                 update(1 - (1 - min(1.0, step / ramp_steps)) ** 3)
 
-        trainer = Trainer(
-            model,
-            context.teacher(self.train),
-            context.train,
-            self.train,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
-            before_step=raise_sparsity,
-            best_after=self.ramp,
+        trained = fine_tune(
+            model, self.train, context, what=self._what(), before_step=raise_sparsity, best_after=self.ramp
         )
-        trained = trainer.run(context.progress, what=self._what())
         masks = masks_of(model.network).values()
         facts = {} if pattern is None else {"pattern": self.pattern, "left_alone": left_alone}
         return model.with_step(

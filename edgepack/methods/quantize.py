@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from edgepack.core.chatter import chatter_to
 from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.core.section import Section
+from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
 from edgepack.network.training import Training
 
@@ -217,21 +218,11 @@ class Quantize(Section):
 
     def _train(self, model: Model, context: Context) -> dict[str, Any]:
         from edgepack.network.model import freeze
-        from edgepack.network.train import Trainer
 
         assert context.train is not None
         freeze(model)
         options = self.train or Training(epochs=5)
-        trainer = Trainer(
-            model,
-            context.teacher(options),
-            context.train,
-            options,
-            checkpoint=context.workspace / "checkpoint.pt",
-            key=context.key,
-            seed=context.seed,
-        )
-        trained = trainer.run(context.progress, what="Quantization-aware training")
+        trained = fine_tune(model, options, context, what="Quantization-aware training")
         return {
             "train_samples": len(context.train),
             "steps": trained.steps,
