@@ -33,7 +33,7 @@ def model_card(manifest: Manifest) -> str:
 
 def _variant_lines(variant: Variant, *, heading: str) -> list[str]:
     lines = [heading, ""] if heading else []
-    lines += [f"- model: `{variant.model.path}`, {variant.model.precision}, {variant.model.total_bytes:,} bytes"]
+    lines += [f"- model: `{variant.model.path}`, {variant.model.precision_spoken}, {variant.model.total_bytes:,} bytes"]
     if (metric := variant.metric) is not None:
         for one in metric.all:
             original = f"; the original float model has {one.float_value:.2%}" if one.float_value is not None else ""

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from edgepack.bundle.precision import Precision, spoken
 from edgepack.core.types import Layout, QuantParams, Signature
 
 LENGTH_MAX = 2**31 - 1  # of one dimension, so that every reader's int holds it
@@ -51,14 +52,20 @@ class ModelEntry(Part):
     sha256: Sha256 = Field(description="SHA-256 of the file, 64 lower-case hex digits.")
     size_bytes: int = Field(ge=0, description="Size of the file.")
     companions: Many[Companion] = Field(default=(), description="Files that the runtime opens beside it.")
-    precision: Literal["int8", "int8x16", "float32", "float16"] = Field(
-        description="Type of the weights and of the arithmetic; `int8x16` are int8 weights with int16 activations."
+    precision: Precision = Field(
+        description="Type of the weights as the file holds them, and of the activations: int8 after `int8`, `int4` and `int4+int8` (some weights of each), int16 "
+        "after `…x16`; after `…-weights` all but the weights is float."
     )
 
     @property
     def files(self) -> tuple[ModelEntry | Companion, ...]:
         """The model file and its companions."""
         return (self, *self.companions)
+
+    @property
+    def precision_spoken(self) -> str:
+        """The precision in words: `int4 weights, int8 activations`."""
+        return spoken(self.precision)
 
     @property
     def total_bytes(self) -> int:

@@ -110,7 +110,7 @@ def _about_variant(variant: Variant) -> list[tuple[str, str]]:
         quality += "".join(f"; {one.name} {percent(one.value)}" for one in metric.also)
     raw = "" if golden is None or golden.raw is None else f", {golden.raw_samples} of them raw, too"
     pairs = [
-        ("model", f"{model.path}, {model.format}, {model.precision}, {size(model.total_bytes)}"),
+        ("model", f"{model.path}, {model.format}, {model.precision_spoken}, {size(model.total_bytes)}"),
         ("quality", quality),
         ("checks", "all passed" if variant.checks_passed else "SOME FAILED"),
         ("golden", "" if golden is None else f"{golden.samples} samples{raw}"),

@@ -120,7 +120,7 @@ def _account(
         version=bundle.manifest.version,
         target=variant.target,
         format=variant.model.format,
-        precision=variant.model.precision,
+        precision=variant.model.precision_spoken,
         profile=coder.profile,
         model_bytes=sum(map(len, coder.graph.files.values())),
         layers=layers,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.bench import BenchModel, BenchProtocol, bench
+from edgepack.bundle.precision import spoken
 from edgepack.core.errors import UnsupportedError, UsageError
 from edgepack.core.types import Array, Artifact, Progress
 from edgepack.devices import TRANSPORTS
@@ -21,6 +22,7 @@ from edgepack.stages.evaluate import evaluate
 from edgepack.stages.export import ExportedModel, baseline, export
 from edgepack.stages.judge import judged_output
 from edgepack.stages.load import Stored
+from edgepack.stages.precision import export_precision
 from edgepack.stages.quality import metric_drop, metric_value
 from edgepack.stages.samples import open_role
 from edgepack.tune.measure import wire_bytes
@@ -105,7 +107,7 @@ def _row(
     weighed = _weighed(exported.artifact)
     return StepAccount(
         step=name,
-        precision="int8" if exported.grid is not None and exported.grid.activations else "float32",
+        precision=spoken(export_precision(build.plan, exported)),
         parameters=weighed.parameters,
         nonzero_parameters=weighed.nonzero,
         macs=weighed.macs,

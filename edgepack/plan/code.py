@@ -38,9 +38,11 @@ _CODE = (
 BUNDLE_CODE = (
     "agent/postprocess.py",
     "bundle",
+    "codec/segments",
     "data/answers.py",
     "stages/bundle.py",
     "stages/described.py",
+    "stages/precision.py",
     "stages/raw.py",
 )
 

@@ -11,6 +11,7 @@ from edgepack.plan import BuildPlan, tool_versions
 from edgepack.stages.export import ExportedModel
 from edgepack.stages.load import Stored
 from edgepack.stages.parity import Parity
+from edgepack.stages.precision import export_precision
 from edgepack.stages.verify import Verification
 
 RAW_NAME = "golden/raw.npy"
@@ -101,7 +102,7 @@ def _model(plan: BuildPlan, exported: ExportedModel) -> dict[str, Any]:
             {"path": f"model/{file.name}", "sha256": sha256_file(file), "size_bytes": file.stat().st_size}
             for file in artifact.companions
         ],
-        "precision": _precision(plan, exported),
+        "precision": export_precision(plan, exported),
     }
 
 
@@ -139,15 +140,6 @@ def _lineage(
         "steps": [dict(facts) for facts in exported.steps],
         "compression": [{"method": name, **method.model_dump(mode="json")} for name, method in plan.steps],
     }
-
-
-def _precision(plan: BuildPlan, exported: ExportedModel) -> str:
-    if plan.source.abilities.finished:
-        is_integer = any(kind in exported.execution.types for kind in ("i8", "u8"))
-        return "int8" if is_integer else "float32"
-    if not any(name == "quantize" for name, _ in plan.steps):
-        return plan.recipe.export.float_dtype
-    return "int8" if plan.constraints.activations_bits == 8 else "int8x16"
 
 
 def steps_to_border(plan: BuildPlan, exported: ExportedModel) -> list[dict[str, Any]]:

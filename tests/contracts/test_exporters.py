@@ -14,6 +14,7 @@ from edgepack.core.errors import RecipeError
 from edgepack.core.types import Samples, Silent
 from edgepack.exporters import EXPORTERS
 from edgepack.exporters.protocol import ExportOptions
+from edgepack.stages.precision import code_types
 from edgepack.targets import target_names
 
 each_exporter = pytest.mark.parametrize("name", EXPORTERS.names())
@@ -73,6 +74,18 @@ def test_an_exporter_leaves_the_model_as_it_was(name: str, compressed: tuple[Any
 
     after = predict(model, probe)
     assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+@each_exporter
+def test_the_files_of_an_exporter_tell_the_type_of_their_weights(
+    name: str, compressed: tuple[Any, Samples], tmp_path: Path
+) -> None:
+    model, probe = compressed
+    made = EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, tmp_path, progress=Silent())
+
+    assert code_types((made.path, *made.companions)) == {"int8"}
+    float_files = (made.float_path, *(made.float_path.with_suffix(one.suffix) for one in made.companions))
+    assert code_types(float_files) == set()
 
 
 @each_exporter

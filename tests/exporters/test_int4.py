@@ -20,6 +20,7 @@ from edgepack.exporters.protocol import Exported
 from edgepack.methods.quantize import Quantize
 from edgepack.network.model import Model, predict
 from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES
+from edgepack.stages.precision import code_types
 
 INT4: dict[str, dict[str, Any]] = {
     "litert": {"int4_operators": ("FULLY_CONNECTED",)},
@@ -137,6 +138,7 @@ def test_without_int4_kernels_the_codes_are_stored_as_int8_and_the_report_says_s
         for place in code_places({"w": done.codes["classifier.0.weight"]}, [done.path, *done.companions]).values()
     )
     assert weights_file_bytes(four) < weights_file_bytes(done)
+    assert [code_types((one.path, *one.companions)) for one in (done, four)] == [{"int8"}, {"int8", "int4"}]
 
 
 def test_pointwise_convolutions_become_fully_connected_and_others_stay(exported: Callable[..., Exported]) -> None:

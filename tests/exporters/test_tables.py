@@ -23,6 +23,7 @@ from edgepack.network.grid import trace
 from edgepack.network.grid.tables import table_quantizers
 from edgepack.network.model import Model, output_steps, predict
 from edgepack.runtimes import RUNTIMES
+from edgepack.stages.precision import code_types
 from edgepack.targets import load_target
 
 WORDS, DIMENSIONS, LENGTH = 200, 32, 6
@@ -89,6 +90,7 @@ def test_a_table_of_four_bits_takes_half_a_byte_a_weight_and_gives_the_trained_o
     (quantizer,) = table_quantizers(model.network, trace(model.build().eval(), model.example())).values()
     steps = np.rint(codes / float(quantizer.get_parameters_for_torch_fq()[2])).astype(np.int64).reshape(-1, 2) & 15  # type: ignore[operator]
     assert (steps[:, 0] | steps[:, 1] << 4).astype(np.uint8).tobytes() in content
+    assert code_types((made.path, *made.companions)) == {"int4", "int8"}
 
 
 def test_the_table_of_an_onnx_file_is_stored_in_int8(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from edgepack.network.model import Model, load_model, predict, save_model
 from edgepack.network.weight_grids import WeightGrid
 from edgepack.plan import make_plan
 from edgepack.runtimes import RUNTIMES
+from edgepack.stages.precision import code_types
 from edgepack.targets import load_target
 
 WORDS, WIDTH, LENGTH = 50, 32, 6
@@ -113,6 +114,8 @@ def test_a_file_holds_the_codes_and_gives_the_networks_outputs(exporter: str, fo
         codes = grid.codes.astype(np.uint8).reshape(-1)
         stored = codes if grid.bits == 8 else (codes[::2] & 15) | ((codes[1::2] & 15) << 4)
         assert stored.tobytes() in content
+    bits = {grid.bits for grid in model.weight_grids.values()}
+    assert code_types((done.path, *done.companions)) == {f"int{one}" for one in bits}
 
 
 def test_a_model_is_read_back_with_its_codes(tmp_path: Path) -> None:
