@@ -5,13 +5,12 @@ Every tensor that the target keeps gets a grid (`network.grid.complete_grid`), s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgepack.core.chatter import chatter_to
-from edgepack.core.errors import RecipeError, UnsupportedError
+from edgepack.core.errors import RecipeError
 from edgepack.core.section import Section
 from edgepack.methods.fine_tune import fine_tune
 from edgepack.methods.protocol import Context, Phase
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from edgepack.bundle.update_base import Base
     from edgepack.core.types import Progress, Samples
     from edgepack.network.model import Model
-    from edgepack.targets import NumericConstraints
 
 _ROUNDING_SAMPLES, _ROUNDING_BATCH = 128, 8
 
@@ -180,41 +178,18 @@ class Quantize(Section):
         }
 
     def _post_training(self, model: Model, context: Context) -> Any:
-        import nncf
-        import torch
+        from edgepack.network.post_training import post_training
 
-        from edgepack.network.counted import Counted
-        from edgepack.network.model import as_tensors
-
-        progress, samples = context.progress, context.calibration
-        progress.start("Measuring ranges (PTQ)", total=len(samples))
-
-        def batches() -> Iterator[Any]:
-            for batch in samples.batches(1):
-                progress.advance()
-                tensors = as_tensors(model, batch)
-                yield tensors if len(tensors) > 1 else tensors[0]
-
-        try:
-            with chatter_to(context.workspace / "nncf.log"), torch.no_grad():
-                network = nncf.quantize(
-                    model.network,
-                    nncf.Dataset(Counted(batches, len(samples))),
-                    preset=nncf.QuantizationPreset.MIXED,
-                    subset_size=len(samples),
-                    fast_bias_correction=True,
-                    ignored_scope=nncf.IgnoredScope(types=_left_to_the_grid(context.constraints), validate=False),
-                    advanced_parameters=_nncf_parameters(self, context.constraints),
-                )
-        except (
-            nncf.UnsupportedModelError,
-            nncf.InternalError,
-            nncf.ValidationError,
-            nncf.UnsupportedDatasetError,
-        ) as exc:
-            raise UnsupportedError(f"NNCF can't quantize this model: {exc}") from exc
-        progress.done(f"{len(samples)} calibration samples")
-        return network
+        return post_training(
+            model,
+            context.calibration,
+            context.constraints,
+            corrects_biases=self.bias_correction == "fast",
+            range_estimator=self.range_estimator,
+            aligns_channels=self.channel_alignment,
+            log=context.workspace / "nncf.log",
+            progress=context.progress,
+        )
 
     def _train(self, model: Model, context: Context) -> dict[str, Any]:
         from edgepack.network.model import freeze
@@ -260,40 +235,3 @@ def _keep_codes(model: Model, ops: Any, base: Base) -> dict[str, Any]:
     from edgepack.network.keep_grid import keep_codes
 
     return {"kept_codes": keep_codes(model, ops, base.codes, tolerance=base.tolerance)}
-
-
-def _left_to_the_grid(constraints: NumericConstraints) -> list[str]:
-    """Kinds of operations that NNCF 3.4 fails at: it takes a layer norm's scale for a weight with one grid per channel, and knows no 16-bit resize."""
-    return ["layer_norm", *(["interpolate"] if constraints.activations_bits > 8 else [])]
-
-
-def _nncf_parameters(options: Quantize, constraints: NumericConstraints) -> Any:
-    """NNCF's advanced parameters for a grid: the target says what kernels can represent."""
-    from nncf.common.quantization.structs import QuantizationScheme
-    from nncf.quantization.advanced_parameters import (
-        AdvancedQuantizationParameters,
-        OverflowFix,
-        QuantizationParameters,
-    )
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
-    return AdvancedQuantizationParameters(
-        overflow_fix=OverflowFix.FIRST_LAYER if constraints.overflow_fix else OverflowFix.DISABLE,
-        quantize_outputs=constraints.quantize_outputs,
-        disable_bias_correction=options.bias_correction == "none",
-        activations_quantization_params=QuantizationParameters(
-            num_bits=constraints.activations_bits,
-            per_channel=constraints.activations_per_channel,
-            mode=QuantizationScheme.SYMMETRIC if constraints.activations_symmetric else QuantizationScheme.ASYMMETRIC,
-        ),
-        weights_quantization_params=QuantizationParameters(
-            num_bits=constraints.weights_bits,
-            per_channel=constraints.weights_per_channel,
-            mode=QuantizationScheme.SYMMETRIC if constraints.weights_symmetric else QuantizationScheme.ASYMMETRIC,
-        ),
-        activations_range_estimator_params=getattr(
-            RangeEstimatorParametersSet,
-            "MINMAX" if constraints.activations_bits > 8 else options.range_estimator.upper(),
-        ),
-        disable_channel_alignment=not options.channel_alignment,
-    )
