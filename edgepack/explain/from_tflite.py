@@ -5,16 +5,22 @@ Field numbers: tensorflow/lite/schema/schema.fbs (Model, SubGraph, Tensor, Opera
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterator
 
 from edgepack.codec.segments.flatbuffer import Damaged, Table, root
+from edgepack.codec.segments.tflite import buffer_place, tensor_shape
+from edgepack.codec.segments.tile import Found
 from edgepack.explain.graph import Node, Shape, Wiring
 
-_OPERATOR_CODES, _SUBGRAPHS = 1, 2
+_OPERATOR_CODES, _SUBGRAPHS, _BUFFERS = 1, 2, 4
 _TENSORS, _SUBGRAPH_INPUTS, _OPERATORS = 0, 1, 3
 _OPCODE_INDEX, _INPUTS, _OUTPUTS = 0, 1, 2
 _DEPRECATED_CODE, _CODE = 0, 3
-_SHAPE, _NAME = 0, 3
+_SHAPE, _TYPE, _BUFFER, _NAME, _QUANTIZATION = 0, 1, 2, 3, 4
+_SCALE = 2
+_INT64 = 4  # TensorType
 _I8, _I32, _U32 = (struct.Struct(f"<{letter}") for letter in "biI")
 # BuiltinOperator of the schema: those that multiply by weights, or that a weight passes on its way there.
 _KINDS = {
@@ -50,7 +56,22 @@ def read(data: bytes) -> Wiring:
     shapes = {name: _shape(tensor) for name, tensor in zip(names, tensors, strict=True)}
     nodes = [_node(operator, names, kinds) for operator in subgraphs[0].tables(_OPERATORS)]
     inputs = frozenset(_names(subgraphs[0], _SUBGRAPH_INPUTS, names))
-    return Wiring(nodes=tuple(nodes), inputs=inputs, shapes=shapes)
+    biases = _wide_biases(tensors, names, model.tables(_BUFFERS))
+    return Wiring(nodes=tuple(nodes), inputs=inputs, shapes=shapes, constants=tuple(biases))
+
+
+def _wide_biases(tensors: list[Table], names: list[str], buffers: list[Table]) -> Iterator[Found]:
+    """The int64 constants on a grid, which are the biases of layers with int16 activations; the codec knows no int64, they are bytes to it."""
+    for tensor, name in zip(tensors, names, strict=True):
+        grid, number = tensor.table(_QUANTIZATION), tensor.scalar(_BUFFER, _U32)
+        on_a_grid = grid is not None and grid.vector(_SCALE, element_bytes=4)[1] > 0
+        if on_a_grid and tensor.scalar(_TYPE, _I8) == _INT64 and 0 < number < len(buffers):
+            place, size_bytes = buffer_place(buffers[number])
+            shape = tensor_shape(tensor)
+            if size_bytes == 8 * math.prod(shape):
+                yield Found(
+                    offset=place, size_bytes=size_bytes, kind="bytes", shape=shape, channel_axis=None, name=name
+                )
 
 
 def _node(operator: Table, names: list[str], kinds: list[str]) -> Node:

@@ -26,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant:
-    """A constant tensor of a file: where its bytes lie, of what kind and shape they are."""
+    """A constant tensor of a file: where its bytes lie, of what kind and shape they are. Of kind `bytes` are int64 numbers, which the codec has no kind for."""
 
     file: str
     found: Found
@@ -50,11 +50,12 @@ class Graph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """What a reader finds in a file; `inputs` are the tensors that the caller gives."""
+    """What a reader finds in a file; `inputs` are the tensors that the caller gives, `constants` those of the same file that the codec's finders leave out."""
 
     nodes: tuple[Node, ...]
     inputs: frozenset[str]
     shapes: Mapping[str, Shape]
+    constants: tuple[Found, ...] = ()
 
 
 # By the suffix of the file that a bundle's manifest names.
@@ -84,6 +85,9 @@ def graph_of(main: str, files: Mapping[str, bytes]) -> Graph:
     for name, data in files.items():
         for found in _constants(name, data, files.get):
             constants.setdefault(found.name, Constant(file=name, found=found))
+    for found in wiring.constants:
+        if 0 < found.offset <= len(files[main]) - found.size_bytes:
+            constants.setdefault(found.name, Constant(file=main, found=found))
     return Graph(nodes=wiring.nodes, inputs=wiring.inputs, shapes=wiring.shapes, constants=constants, files=files)
 
 

@@ -15,7 +15,7 @@ from edgepack.stages.divergence import sqnr_db
 
 Values = NDArray[np.float64]
 BINS = 41
-_TYPES = {"i8": "<i1", "u8": "<u1", "i16": "<i2", "i32": "<i4", "f16": "<f2", "f32": "<f4"}
+_TYPES = {"i8": "<i1", "u8": "<u1", "i16": "<i2", "i32": "<i4", "f16": "<f2", "f32": "<f4", "bytes": "<i8"}
 _FILLED_BYTES = 2  # a tensor of one byte repeated is an order to fill (edgepack.codec.wire_plan)
 _SAME_DB = 200.0  # what `sqnr_db` says of equal tensors
 
@@ -70,7 +70,7 @@ def coded_bytes(data: bytes, found: Found, profile: Profile) -> int:
     segment = Segment(
         size_bytes=found.size_bytes,
         kind=found.kind,
-        shape=found.shape,
+        shape=() if found.kind == "bytes" else found.shape,
         channel_axis=found.channel_axis,
         name=found.name,
     )

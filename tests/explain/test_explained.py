@@ -28,6 +28,8 @@ LAYERS = {
     "classifier": (4 * 16 + 4, 4 * 16),
 }
 
+WIDE = PTQ + "activations_bits = 16\n"
+
 
 @pytest.fixture(scope="module")
 def bundle(built_project: Callable[[str], Project]) -> Path:
@@ -49,6 +51,24 @@ def test_every_byte_of_the_model_is_in_the_account_once(bundle: Path, account: A
 
     assert in_layers + account.other_constants_bytes + account.structure_bytes == account.model_bytes
     assert account.model_bytes == read_bundle(bundle).variant().model.total_bytes
+
+
+def test_the_wide_biases_of_layers_with_16_bit_activations_are_counted(
+    built_project: Callable[[str], Project],
+) -> None:
+    """LiteRT's depthwise convolutions with int16 activations have int64 biases."""
+    (bundle,) = (built_project(WIDE).folder / "dist").glob("*.edgepack")
+
+    account = explain(bundle, profile="fast")
+
+    assert {one.name: (one.parameters, one.macs) for one in account.layers} == LAYERS
+    (depthwise,) = [one for one in account.layers if one.name == "block.0"]
+    codes, scales, bias = 8 * 9, 2 * 8 * 4, 8 * 8
+    assert depthwise.file_bytes == codes + scales + bias
+    assert 8 * 9 < depthwise.nonzero_parameters <= depthwise.parameters
+    assert sum(one.file_bytes for one in account.layers) + account.other_constants_bytes + account.structure_bytes == (
+        account.model_bytes
+    )
 
 
 def test_the_description_is_the_sum_of_what_was_coded_and_shorter_than_the_file(account: Account) -> None:

@@ -53,8 +53,8 @@ def _of_tensor(tensor: Table, buffers: list[Table]) -> list[Found]:
     kind = _KINDS.get(tensor.scalar(_TYPE, _I8))
     number = tensor.scalar(_BUFFER, _U32)
     if kind is not None and 0 < number < len(buffers):
-        place, size_bytes = _place(buffers[number])
-        shape = _shape(tensor)
+        place, size_bytes = buffer_place(buffers[number])
+        shape = tensor_shape(tensor)
         found.append(
             Found(
                 offset=place,
@@ -72,13 +72,15 @@ def _scales(name: str, place: int, count: int) -> Found:
     return Found(offset=place, size_bytes=4 * count, kind="f32", shape=(count,), channel_axis=None, name=name)
 
 
-def _place(buffer: Table) -> tuple[int, int]:
+def buffer_place(buffer: Table) -> tuple[int, int]:
+    """Offset and length of a buffer's data."""
     offset = buffer.scalar(_OFFSET, _U64)
     if offset > 1:  # 0 and 1 mean: inside the flatbuffer
         return offset, buffer.scalar(_SIZE, _U64)
     return buffer.vector(_DATA, element_bytes=1)
 
 
-def _shape(tensor: Table) -> tuple[int, ...]:
+def tensor_shape(tensor: Table) -> tuple[int, ...]:
+    """The dimensions of a tensor; one of size 1 for a number."""
     start, count = tensor.vector(_SHAPE, element_bytes=4)
     return tuple(int(size) for size in struct.unpack_from(f"<{min(count, 9)}i", tensor.data, start)) or (1,)
