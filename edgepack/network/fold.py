@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from edgepack.core.errors import StageError, UnsupportedError
+from edgepack.core.said import every_line
 from edgepack.core.types import Array, Grid, QuantParams
 from edgepack.network.grid import baked_state, read_grid, trace
 from edgepack.network.model import Model, is_hooked
@@ -136,7 +137,7 @@ def _trace(network: nn.Module, model: Model, *, dynamic_batch: bool) -> fx.Graph
         module = torch.export.export(network, example, dynamic_shapes=shapes).module()
     except Exception as exc:
         hint = " with a batch of any size (dynamic_batch)" if dynamic_batch else ""
-        raise UnsupportedError(f"torch.export can't trace the model{hint}: {_first_lines(exc)}") from exc
+        raise UnsupportedError(f"torch.export can't trace the model{hint}: {every_line(exc)}") from exc
     if not isinstance(module, fx.GraphModule):
         raise StageError(f"torch.export gave a {type(module).__name__} instead of a graph")
     return module
@@ -377,7 +378,3 @@ def _attribute(module: fx.GraphModule, node: Any) -> Array:
 def _along(vector: Array, dimensions: int, axis: int | None) -> Array:
     """A vector shaped so that it multiplies along one axis of an array."""
     return vector if vector.size == 1 else vector.reshape([-1 if d == (axis or 0) else 1 for d in range(dimensions)])
-
-
-def _first_lines(exc: Exception) -> str:
-    return "\n".join(line for line in str(exc).splitlines() if line.strip())[:1500] or type(exc).__name__

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgepack.core.chatter import chatter_to
 from edgepack.core.errors import SourceError
+from edgepack.core.said import first_line
 from edgepack.recipe import InputSection, ModelSection
 from edgepack.sources.protocol import Abilities, input_spec
 from edgepack.sources.signature import FileInput, model_path, named_inputs
@@ -83,7 +84,7 @@ class TorchExport:
                 program = torch.export.load(self._path)
         except Exception as exc:
             raise SourceError(
-                f"{self._where}: torch can't read this program ({_first_line(exc)}); export it again with torch {torch.__version__.partition('+')[0]}"
+                f"{self._where}: torch can't read this program ({first_line(exc)}); export it again with torch {torch.__version__.partition('+')[0]}"
             ) from exc
         program._guards_code = []  # Python text from the file, which only a call through the guards would run
         return program
@@ -100,7 +101,7 @@ def _content(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = json.loads(archive.read(models[0])) if len(models) == 1 else {}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as exc:
         raise SourceError(
-            f"{where}: is truncated or was not written by torch.export.save ({_first_line(exc)}); copy it again, or export it again"
+            f"{where}: is truncated or was not written by torch.export.save ({first_line(exc)}); copy it again, or export it again"
         ) from exc
     if damaged is not None:
         raise SourceError(f"{where}: {damaged} in it is damaged; copy it again")
@@ -196,7 +197,3 @@ def _expressions(content: Any) -> Iterator[str]:
     elif isinstance(content, list):
         for value in content:
             yield from _expressions(value)
-
-
-def _first_line(exc: BaseException) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.core.errors import SourceError, UnsupportedError
+from edgepack.core.said import first_line
 from edgepack.core.types import Array
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError, RuntimeError) as exc:
-        raise SourceError(f"{where}: is truncated or no ONNX file ({_first_line(exc)}); copy it again") from exc
+        raise SourceError(f"{where}: is truncated or no ONNX file ({first_line(exc)}); copy it again") from exc
     if not model.graph.node or not model.graph.output:
         raise SourceError(f"{where}: holds no graph with outputs; it is truncated or no ONNX file: copy it again")
     return model
@@ -116,7 +117,7 @@ def graph_of(model: onnx.ModelProto, path: Path) -> Graph:
     try:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as exc:
-        raise SourceError(f"{where}: is no valid ONNX model: {_first_line(exc)}; export it again") from exc
+        raise SourceError(f"{where}: is no valid ONNX model: {first_line(exc)}; export it again") from exc
     if model.functions:
         model = inliner.inline_local_functions(model)
     constants = {tensor.name: _array(tensor, path) for tensor in model.graph.initializer}
@@ -312,7 +313,3 @@ def _size(dimension: Any, place: int) -> int | str:
     if dimension.HasField("dim_value") and dimension.dim_value > 0:
         return int(dimension.dim_value)
     return dimension.dim_param or f"dimension {place}"
-
-
-def _first_line(exc: BaseException) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]

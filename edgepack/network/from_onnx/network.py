@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgepack.core.errors import EdgepackError, UnsupportedError
+from edgepack.core.said import first_line
 from edgepack.network.from_onnx import known
 from edgepack.network.from_onnx.calls import Call, Value, as_tensor
 from edgepack.network.from_onnx.elementwise import ELEMENTWISE, Function
@@ -76,7 +77,7 @@ class OnnxNetwork(nn.Module):
             raise
         except (TypeError, ValueError, IndexError, KeyError, NotImplementedError) as exc:
             raise UnsupportedError(
-                f"model.file: {node.kind} '{node.name or node.outputs[0]}': {_first_line(exc)}; edgepack can't read that"
+                f"model.file: {node.kind} '{node.name or node.outputs[0]}': {first_line(exc)}; edgepack can't read that"
             ) from exc
         return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
@@ -106,7 +107,3 @@ def _layer(node: Node) -> str:
     parts = parts[:-1] if len(parts) > 1 and parts[-1].startswith(node.kind) else parts
     kept = [part for part, then in zip(parts, [*parts[1:], ""], strict=True) if not then.startswith(f"{part}.")]
     return "/".join(kept) or node.kind
-
-
-def _first_line(exc: BaseException) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]

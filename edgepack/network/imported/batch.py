@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from edgepack.core.errors import EdgepackError, SourceError
+from edgepack.core.said import first_line
 
 aten = torch.ops.aten
 _ATTEMPTS = 32
@@ -96,7 +97,7 @@ def export_any_batch(
         raise
     except Exception as exc:
         raise SourceError(
-            f"{where}: can't be run on several samples at once ({_first_line(exc)}); export it with a dynamic first dimension, "
+            f"{where}: can't be run on several samples at once ({first_line(exc)}); export it with a dynamic first dimension, "
             "and keep samples apart in the model"
         ) from exc
 
@@ -217,7 +218,3 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         product *= size
     return product
-
-
-def _first_line(exc: BaseException) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)[:300]
