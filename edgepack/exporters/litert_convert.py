@@ -13,8 +13,8 @@ from edgepack.exporters.litert_graph import read_graph
 from edgepack.exporters.litert_pairing import Pairing, place
 from edgepack.exporters.litert_tables import LOOKUP, quantizers_of
 from edgepack.exporters.protocol import ExportOptions
-from edgepack.network.fold import take_nhwc
 from edgepack.network.model import Model
+from edgepack.network.tracing import take_nhwc
 
 _INSTEAD = {
     "int8": "replace it by one that has (relu, relu6, hardswish, sigmoid, tanh, …)",

@@ -16,7 +16,7 @@ from edgepack.exporters.litert_int4 import store_int4
 from edgepack.exporters.litert_pairing import Pairing, place
 from edgepack.exporters.litert_tables import LOOKUP, quantize_tables
 from edgepack.exporters.litert_wide import bias_dtype, set_bias_type
-from edgepack.network.fold import Layer, Program
+from edgepack.network.program import Layer, Program
 
 _ACTIVATIONS = (9, 7)  # int8, int16
 _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}

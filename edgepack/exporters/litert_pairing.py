@@ -18,7 +18,7 @@ from torch import nn
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Array, QuantParams
 from edgepack.exporters.litert_graph import Graph, Operator, read_graph, run_all_tensors
-from edgepack.network.fold import Program
+from edgepack.network.program import Program
 
 _RELATIVE_TOLERANCE = 2e-4  # float kernels sum in other orders; tensors of different operations differ by far more
 _SAME_GRID = {

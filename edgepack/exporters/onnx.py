@@ -23,8 +23,8 @@ from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
     from edgepack.exporters.onnx_graph import Graph
-    from edgepack.network.fold import Layer, Program
     from edgepack.network.model import Model
+    from edgepack.network.program import Layer, Program
     from edgepack.targets import NumericConstraints
 
 FORMAT = "onnx"

@@ -11,8 +11,9 @@ from torch import fx
 
 from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.exporters.onnx_graph import Graph, read_graph
-from edgepack.network.fold import Program, batch_shapes, take_nhwc
 from edgepack.network.model import Model
+from edgepack.network.program import Program
+from edgepack.network.tracing import batch_shapes, take_nhwc
 
 PROTOBUF_BYTES_MAX = 2**31 - 1
 

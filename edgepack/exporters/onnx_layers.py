@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Array
 from edgepack.exporters.onnx_graph import Graph, make_node, place
-from edgepack.network.fold import Layer
+from edgepack.network.program import Layer
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _LARGEST_BIAS_CODE = 2**30

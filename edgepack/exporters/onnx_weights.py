@@ -15,7 +15,7 @@ import numpy as np
 from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Array
 from edgepack.exporters.onnx_graph import Graph, make_node
-from edgepack.network.fold import Layer
+from edgepack.network.program import Layer
 from edgepack.network.weight_grids import WeightGrid, folded
 
 

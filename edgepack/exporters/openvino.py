@@ -19,8 +19,8 @@ from edgepack.core.types import Progress, Samples
 from edgepack.exporters.protocol import Exported, ExportOptions
 
 if TYPE_CHECKING:
-    from edgepack.network.fold import Program
     from edgepack.network.model import Model
+    from edgepack.network.program import Program
     from edgepack.targets import NumericConstraints
 
 FORMAT = "openvino"

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack.core.errors import StageError
 from edgepack.core.types import Array, QuantParams
-from edgepack.network.fold import Layer, Program
+from edgepack.network.program import Layer, Program
 
 Tensors = dict[str, tuple[str, QuantParams]]  # name of an IR node → operation of the network, its grid
 _LEVELS = 256

@@ -13,8 +13,10 @@ import torch
 from edgepack.core.errors import StageError, UnsupportedError
 from edgepack.core.openvino_core import openvino_core
 from edgepack.exporters.protocol import ExportOptions
-from edgepack.network.fold import Program, batch_shapes, program_of
+from edgepack.network.fold import program_of
 from edgepack.network.model import Model
+from edgepack.network.program import Program
+from edgepack.network.tracing import batch_shapes
 
 if TYPE_CHECKING:
     from edgepack.network.grid import Grid

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.core.errors import UnsupportedError
-from edgepack.network.fold import Program
+from edgepack.network.program import Program
 from edgepack.network.weight_grids import WeightGrid, folded
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgepack.network.fold import Layer, program_of
+from edgepack.network.fold import program_of
 from edgepack.network.model import Model
+from edgepack.network.program import Layer
 
 LARGEST_CODE = 2**30  # an exporter widens the weight's scale where a bias needs more
 

@@ -7,9 +7,8 @@ grid survives that exactly: the scale becomes scale·|γ/σ| and the codes keep 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from edgepack.core.errors import StageError, UnsupportedError
-from edgepack.core.said import every_line
+from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Array, Grid, QuantParams
 from edgepack.network.grid import baked_state, read_grid, trace
 from edgepack.network.model import Model, is_hooked
+from edgepack.network.program import Layer, Program
+from edgepack.network.tracing import graph_of, quantizer_order, with_quantizers
 
 _ATEN = torch.ops.aten
 _BATCH_NORM = _ATEN.batch_norm.default
@@ -34,60 +34,6 @@ _WEIGHTED = {
     _ATEN.linear.default,
     *_TRANSPOSED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A convolution or linear layer after folding.
-
-    `weight` is float32 with torch's dimension order; `codes` are int8 of the same shape with weight = codes × scale along the
-    grid's axis, or None where the layer is not quantized. `bias` is float64 of shape (output channels,), or None; the network's parameter `shifted_by`
-    adds to it, and `scaled_by` is the parameter of the batch norm that multiplies it. `input_step` is the scale of the input's grid, known in a
-    program with quantizers.
-    """
-
-    name: str
-    kind: str
-    weight: NDArray[np.float32]
-    codes: NDArray[np.int8] | None
-    params: QuantParams | None
-    bias: NDArray[np.float64] | None
-    shifted_by: str | None = None
-    scaled_by: str | None = None
-    input_step: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """A float program without hooks: `module` computes it, `layers` are its weights, `activations` the ranges that training learned.
-
-    `quantizers` names, in the order of the graph's quantize nodes, the operations whose outputs they round; empty for a plain float program.
-    """
-
-    module: fx.GraphModule
-    layers: tuple[Layer, ...]
-    activations: Mapping[str, QuantParams]
-    float_network: nn.Module
-    quantized: bool
-    quantizers: tuple[str, ...] = ()
-
-    @property
-    def grid(self) -> Grid:
-        """The grid as the file states it. A weight that several layers use on different grids is left out."""
-        weights: dict[str, QuantParams] = {}
-        several: set[str] = set()
-        for layer in self.layers:
-            if layer.params is not None and layer.kind != "batch_norm":
-                several |= {layer.name} if weights.setdefault(layer.name, layer.params) != layer.params else set()
-        kept = {name: params for name, params in weights.items() if name not in several}
-        shapes = {layer.name: layer.weight.shape for layer in self.layers if layer.name in kept}
-        return Grid(activations=self.activations, weights=kept, shapes=shapes)
-
-    @property
-    def codes(self) -> dict[str, Array]:
-        """The codes of each weight whose grid is told, in torch's dimension order."""
-        told = self.grid.weights
-        return {layer.name: layer.codes for layer in self.layers if layer.name in told and layer.codes is not None}
 
 
 def program_of(
@@ -109,8 +55,8 @@ def program_of(
     else:
         network.load_state_dict(model.network.state_dict())
         grid = made_up or grid
-    traced = _with_quantizers(network, grid) if quantizers and grid.activations else network
-    module = _trace(traced, model, dynamic_batch=dynamic_batch)
+    traced = with_quantizers(network, grid) if quantizers and grid.activations else network
+    module = graph_of(traced, model, dynamic_batch=dynamic_batch)
     pinned = {} if model.pinned is None else model.pinned.weights
     layers = _fold(module, grid, pinned, rounded=made_up is None)
     return Program(
@@ -119,77 +65,8 @@ def program_of(
         activations=grid.activations,
         float_network=network,
         quantized=bool(grid.activations),
-        quantizers=_quantizer_order(module, grid) if quantizers else (),
+        quantizers=quantizer_order(module, grid) if quantizers else (),
     )
-
-
-def batch_shapes(model: Model) -> tuple[dict[int, Any], ...]:
-    """torch.export's dynamic shapes for a batch of any size, in the order of forward."""
-    batch = torch.export.Dim("batch")
-    return tuple({0: batch} for _ in model.inputs)
-
-
-def _trace(network: nn.Module, model: Model, *, dynamic_batch: bool) -> fx.GraphModule:
-    # torch.export takes a dimension of 1 for a constant, so an open one is shown as 2.
-    example = model.example(2) if dynamic_batch else model.example()
-    shapes = batch_shapes(model) if dynamic_batch else None
-    try:
-        module = torch.export.export(network, example, dynamic_shapes=shapes).module()
-    except Exception as exc:
-        hint = " with a batch of any size (dynamic_batch)" if dynamic_batch else ""
-        raise UnsupportedError(f"torch.export can't trace the model{hint}: {every_line(exc)}") from exc
-    if not isinstance(module, fx.GraphModule):
-        raise StageError(f"torch.export gave a {type(module).__name__} instead of a graph")
-    return module
-
-
-class _Quantizer(nn.Module):
-    """Rounds a tensor to its grid, as two nodes that exporters know."""
-
-    def __init__(self, params: QuantParams) -> None:
-        super().__init__()
-        self.scale, self.zero_point = params.scale[0], params.zero_point[0]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        grid = (self.scale, self.zero_point, -128, 127, torch.int8)
-        codes = torch.ops.quantized_decomposed.quantize_per_tensor(x, *grid)
-        real: torch.Tensor = torch.ops.quantized_decomposed.dequantize_per_tensor(codes, *grid)
-        return real
-
-
-def _with_quantizers(network: nn.Module, grid: Grid) -> nn.Module:
-    """The network with hooks that round: tracing goes through them, so each quantizer lands where its operation is."""
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers torch.ops.quantized_decomposed
-    from nncf.torch.function_hook import register_post_function_hook, wrap_model
-
-    hooked = wrap_model(copy.deepcopy(network))
-    for name, params in grid.activations.items():
-        register_post_function_hook(hooked, name, 0, _Quantizer(params))
-    return hooked  # type: ignore[no-any-return]
-
-
-def _quantizer_order(module: fx.GraphModule, grid: Grid) -> tuple[str, ...]:
-    """The operation of each quantize node, from the path of the hook that made it."""
-    names = {f"{name.replace('.', ':')}__0": name for name in grid.activations}
-    order: list[str] = []
-    for node in module.graph.nodes:
-        if node.op == "call_function" and str(node.target).startswith("quantized_decomposed.quantize_per_tensor"):
-            paths = [str(path) for path, _ in node.meta["nn_module_stack"].values()]
-            hooks = [path.rpartition(".post_hooks.")[2].rpartition(".")[0] for path in paths]
-            order.append(next(names[key] for key in hooks if key in names))
-    return tuple(order)
-
-
-def take_nhwc(module: fx.GraphModule, turned: tuple[bool, ...]) -> None:
-    """Let the program take some of its image inputs as NHWC. (Edited inside, so that tensors keep their module names.)"""
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    for node, turn in zip(placeholders, turned, strict=True):
-        if turn:
-            with module.graph.inserting_after(node):
-                permuted = module.graph.call_function(torch.ops.aten.permute.default, (node, [0, 3, 1, 2]))
-            node.replace_all_uses_with(permuted, delete_user_cb=lambda user, own=permuted: user is not own)
-            node.meta.pop("val", None)
-    module.recompile()
 
 
 def _pinned(grid: Grid, pinned: Grid | None) -> Grid:

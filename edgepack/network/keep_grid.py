@@ -14,11 +14,12 @@ import torch
 
 from edgepack.core.errors import RecipeError
 from edgepack.core.types import Array, Grid, QuantParams
-from edgepack.network.fold import Layer, program_of
+from edgepack.network.fold import program_of
 from edgepack.network.grid import activation_points, baked_state
 from edgepack.network.grid.hooks import Hooks
 from edgepack.network.grid.operations import OUTPUT_CHANNEL_AXIS, Op
 from edgepack.network.model import Model
+from edgepack.network.program import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from edgepack.core.errors import UnsupportedError
 from edgepack.core.types import Array
 
 if TYPE_CHECKING:
-    from edgepack.network.fold import Layer
+    from edgepack.network.program import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

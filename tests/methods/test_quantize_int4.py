@@ -17,8 +17,9 @@ from edgepack.core.section import validate
 from edgepack.methods.prune_entropy import PruneEntropy
 from edgepack.methods.prune_magnitude import PruneMagnitude
 from edgepack.methods.quantize import Quantize
-from edgepack.network.fold import Layer, program_of
+from edgepack.network.fold import program_of
 from edgepack.network.model import Model, load_model, predict, save_model
+from edgepack.network.program import Layer
 
 TRAIN = {"steps": 6, "batch_size": 8, "learning_rate": 1e-3}
 

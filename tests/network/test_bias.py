@@ -11,8 +11,9 @@ from exporters.cases import Case, quantized
 from edgepack.core.types import Silent
 from edgepack.exporters.litert import LiteRTExporter
 from edgepack.network.bias import round_biases
-from edgepack.network.fold import Layer, program_of
+from edgepack.network.fold import program_of
 from edgepack.network.model import predict
+from edgepack.network.program import Layer
 from edgepack.runtimes.litert import LiteRT
 
 NETWORKS = ("u-net", "perceptron with tanh", "dense connections", "one dimension")

@@ -178,15 +178,6 @@ def test_a_program_with_an_open_batch_takes_any_number_of_samples(name: str) -> 
         torch.testing.assert_close(program.module(x[:1]), model.network(x[:1]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_forward_that_fixes_the_batch_is_refused_where_it_should_be_open() -> None:
-    class Fixed(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.reshape(1, -1) if x.shape[0] == 1 else x.reshape(2, -1)
-
-    with pytest.raises(UnsupportedError, match="dynamic_batch"):
-        program_of(model_of(Fixed, (2, 4, 4)), dynamic_batch=True)
-
-
 def test_a_made_up_grid_lays_out_a_network_that_was_never_quantized() -> None:
     build, shape = NETWORKS["conv with bias"]
     model = model_of(build, shape)
