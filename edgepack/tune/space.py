@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgepack.core.errors import RecipeError, did_you_mean
+from edgepack.methods import METHODS
+from edgepack.methods.protocol import Phase
 from edgepack.recipe import CompressStep, Recipe
 
 
@@ -110,12 +112,27 @@ STARTS: tuple[tuple[str, ...], ...] = (
 
 
 def searched_methods(recipe: Recipe) -> tuple[str, ...]:
-    """The methods that a search combines, in the table's order. Raises RecipeError for a name that can't be searched."""
+    """The methods that a search combines, in the table's order. Raises RecipeError for a name, or a step of the recipe, that can't be searched."""
+    _refuse_unsearched(recipe)
     wanted = recipe.tune.methods
     for name in wanted or ():
         if name not in SPACE:
             raise RecipeError(f"tune.methods: '{name}' can't be searched{did_you_mean(name, SPACE)}")
     return tuple(name for name in SPACE if wanted is None or name in wanted)
+
+
+def _refuse_unsearched(recipe: Recipe) -> None:
+    """Raises RecipeError for a step that no trial would have: leaving it out in silence would judge another network than the recipe's."""
+    for index, step in enumerate(recipe.compress):
+        if step.method in SPACE:
+            continue
+        why = "a search can't combine it with others, and would leave it out; remove the step"
+        if METHODS.load(step.method).phase is Phase.STUDENT:
+            why = (
+                "a search combines methods on the network of [model], and would leave this student out; build it alone first, "
+                "then search with the trained student as [model] (docs/tune.md#students)"
+            )
+        raise RecipeError(f"tune: compress.{index} ({step.method}): {why}")
 
 
 def methods_in(steps: Sequence[CompressStep]) -> frozenset[str]:

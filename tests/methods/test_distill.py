@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_project import Building, Project, Recorder, seeded_network
 from torch import nn
 
@@ -68,6 +69,23 @@ def test_the_student_is_what_every_later_step_works_on(tiny_project: Make) -> No
     assert type(network).__name__ == "Small" and network.head.out_features == 4
     assert network.first[0].out_channels < 4 or network.second[0].out_channels < 8
     assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 4)
+
+
+def test_a_trained_student_can_be_the_model_of_another_recipe(tiny_project: Make) -> None:
+    """What a search over a student begins with (docs/tune.md)."""
+    project = tiny_project(distill())
+    _, trained = compressed(project)
+    shutil.copy(trained.folder / "state.safetensors", project.folder / "student.safetensors")
+
+    project.write_recipe(weights="student.safetensors")
+    project.replace("model:make", "student:small")
+
+    plan = make_plan(project.folder)
+    network = load(plan, StageCache(plan.work_folder), Silent()).open(plan).network
+    values = load_file(trained.folder / "state.safetensors")
+    assert type(network).__name__ == "Small"
+    assert network.state_dict().keys() == values.keys()
+    assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
 
 
 def test_channels_that_go_are_a_share_of_the_student_over_two_steps(tiny_project: Make) -> None:

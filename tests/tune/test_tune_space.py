@@ -146,6 +146,24 @@ def test_a_method_that_cannot_be_searched_is_refused_by_name() -> None:
         searched_methods(recipe(methods=["prune_chanels"]))
 
 
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
+        (
+            {"method": "distill", "factory": "student:small"},
+            r"\(distill\): .*build it alone first, .*docs/tune.md#students",
+        ),
+        ({"method": "compress_weights"}, r"\(compress_weights\): a search can't combine it .*remove the step"),
+        ({"method": "destill"}, r"unknown method 'destill' \(did you mean 'distill'\?\)"),
+    ],
+)
+def test_a_step_of_the_recipe_that_no_trial_would_have_is_refused(step: dict[str, Any], why: str) -> None:
+    whole = recipe().model_copy(update={"compress": (CompressStep.model_validate(step),)})
+
+    with pytest.raises(RecipeError, match=why):
+        searched_methods(whole)
+
+
 def test_a_short_training_is_a_share_of_the_steps_of_the_whole() -> None:
     step = CompressStep.model_validate({"method": "quantize", "train": {"epochs": 9, "batch_size": 10, "holdout": 0.1}})
 
