@@ -25,6 +25,7 @@ PAGES = {
     "tune": "edgepack tune on Fashion-MNIST under 60 kB and one point: found, time, against each method alone (20 minutes, then some)",
     "distill": "MNIST, 784-128-10 → 784-64-10: labels alone against distillation, 3 seeds",
     "compression": "LeNets over 3 seeds, then ResNet-20, DS-CNN and EfficientNet-Lite0 by every compressed recipe: points, bytes, time (hours at first)",
+    "channels_by_latency": "ResNet-20 with 20 to 60 % of its latency asked off by narrower layers: found, MACs left, measured in pairs",
     "size": "bits a weight of packed weights beside zstd, xz, brotli and Huffman codes; speed of unpacking",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
