@@ -21,8 +21,16 @@ from edgepack.devices.protocol import DeviceLost
 from edgepack.devices.ssh.failures import connection_failure, python_failure, tail
 
 CONFIG_VARIABLE = "EDGEPACK_SSH_CONFIG"
-KEEPER = Path(__file__).with_name("keeper.py")
 _BOOTSTRAP = "import sys,json;exec(json.loads(sys.stdin.readline()))"
+# Modules beside this one that run on the device; each may import those before it, the last one has the keeper's `main`.
+_ON_DEVICE = ("private_folder", "keeper")
+_LOAD = """
+import sys, types
+for name, source in {sources!r}.items():
+    sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name, "exec"), sys.modules[name].__dict__)
+sys.modules[name].main({config!r})
+"""
 _SOCKET_PATH_MAX = 80  # sun_path holds 108 bytes on Linux, 104 elsewhere; ssh adds 17 while it makes the socket
 _PYTHON_OLDEST = (3, 9)
 _END_LIMIT_S = 8.0
@@ -127,7 +135,7 @@ class Link:
 
     def _greeting(self) -> dict[str, Any]:
         config = {"lost_after_s": max(3 * self._lost_after_s, _DEVICE_PATIENCE_S)}
-        self._write(KEEPER.read_text(encoding="utf-8") + f"\nmain({config!r})\n")
+        self._write(_program(config))
         limit_s = self._place.connect_s + self._lost_after_s
         deadline = time.monotonic() + limit_s
         try:
@@ -270,6 +278,13 @@ def _short_folder() -> str | None:
     """A folder for the socket, whose whole path is limited."""
     usual = tempfile.gettempdir()
     return usual if len(usual) < _SOCKET_PATH_MAX - len("/edgepack-ssh-12345678/s") else "/tmp"
+
+
+def _program(config: dict[str, Any]) -> str:
+    """What the device is sent as one text: the modules, under the names that they import each other by, and the call of the keeper."""
+    files = {f"edgepack.devices.ssh.{name}": Path(__file__).with_name(f"{name}.py") for name in _ON_DEVICE}
+    sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+    return _LOAD.format(sources=sources, config=config)
 
 
 def _checked(place: Place, hello: dict[str, Any]) -> dict[str, Any]:
