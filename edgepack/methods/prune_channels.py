@@ -1,11 +1,12 @@
 """Channel pruning: whole channels go away, so the exported model is smaller and faster, not sparser.
 
 Which channels hang together is torch-pruning's dependency graph (Fang et al. 2023, arXiv:2301.12900). They go in rounds; after each one the layers' weights are
-fitted to the outputs that they had before (network/channels/refit.py), batch norms are measured anew, and the network learns from the original what it has lost.
+fitted to the outputs that they had before (network/channels/refit.py), and the network learns from the original what it has lost.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -30,7 +31,9 @@ KIND = "prune"
 _CHECKED_SAMPLES = 2
 _MEASURED_BATCHES = 16
 _JUDGING_BATCHES = 4
-_FITTED_VALUES_MAX = 20_000_000  # of the samples that layers are fitted to: a forward holds all of them at once
+_FITTED_SAMPLES_MAX = 1024
+_FITTED_VALUES_MAX = 60_000_000  # of their inputs: what is alive of them at one layer is in memory at once
+_FITTING_BATCH = 32
 
 
 class PruneChannels(Section):
@@ -189,38 +192,36 @@ class PruneChannels(Section):
         return scores
 
     def _remove(self, work: Narrowing, gone: list[tuple[ChannelGroup, Places]], context: Context) -> None:
-        """Take these channels out, and let the layers that are left make up for them as far as a linear fit can; kept where the outputs come nearer."""
-        from edgepack.network.channels.refit import refit, rows_left
-        from edgepack.network.sensitivity import Reference
+        """Take these channels out, and let what is left make up for them as far as it can without training."""
+        from edgepack.network.channels.recover import recover
+        from edgepack.network.channels.refit import rows_left
+        from edgepack.network.model import as_tensors
 
         before = work.model.network
         work.remove(gone)
-        network = work.model.network
-        self._measure_norms(work, context)
-        if not self.refit or not gone:
+        fitting, judging = self._fitting(context)
+        if not self.refit or not gone or not len(fitting):
+            self._measure_norms(work, context)
             return
         assert context.train is not None
         context.progress.start("Fitting the layers that are left")
-        judges = _order(context)[-_JUDGING_BATCHES * self.train.batch_size :]
-        reference = Reference(work.model, before, context.train.take(np.sort(judges)))
-        plain, loss = {name: value.clone() for name, value in network.state_dict().items()}, reference.distance(network)
-        fitted = refit(network, before, rows_left(before, gone), self._few_samples(work, context))
-        self._measure_norms(work, context)
-        loss_fitted = reference.distance(network)
-        if loss_fitted >= loss:
-            network.load_state_dict(plain)
-            context.progress.done(f"no gain: {loss:.4g} → {loss_fitted:.4g}; left as they were")
-        else:
-            context.progress.done(f"{len(fitted)} layers, loss {loss:.4g} → {loss_fitted:.4g}")
+        batches = [as_tensors(work.model, context.train.take(np.sort(some))) for some in fitting]
+        found = recover(work.model, before, rows_left(before, gone), batches, context.train.take(np.sort(judging)))
+        losses = f"{found.distance_measured:.4g} → {found.distance_fitted:.4g}"
+        context.progress.done(
+            f"{len(found.fitted)} layers, loss {losses}" if found.fitted else f"no gain: {losses}; left as they were"
+        )
 
-    def _few_samples(self, work: Narrowing, context: Context) -> tuple[torch.Tensor, ...]:
-        """Samples that layers are fitted to, as one batch."""
-        import torch
-
-        assert context.train is not None
-        whole = tuple(torch.cat(parts) for parts in zip(*self._batches(work.model, context), strict=True))
-        count = max(1, _FITTED_VALUES_MAX // max(tensor[0].numel() for tensor in whole))
-        return tuple(tensor[:count] for tensor in whole)
+    def _fitting(self, context: Context) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
+        """Batches of samples that layers are fitted to, as many as there are and memory has room for, and others that judge the fit."""
+        order = _order(context)
+        judging = max(1, min(_JUDGING_BATCHES * self.train.batch_size, len(order) // 4))
+        values = max(math.prod(spec.shape[1:]) for spec in context.original.inputs)
+        count = min(_FITTED_SAMPLES_MAX, max(_FITTING_BATCH, _FITTED_VALUES_MAX // values))
+        chosen = order[:-judging][:count]
+        return [chosen[start : start + _FITTING_BATCH] for start in range(0, len(chosen), _FITTING_BATCH)], order[
+            -judging:
+        ]
 
     def _measure_norms(self, work: Narrowing, context: Context) -> None:
         from edgepack.network.channels.norms import measure_anew

@@ -8,11 +8,13 @@ from torch.nn import functional
 
 from edgepack.network.training import Training
 
+_RATIO_MAX = 4 / 3  # of a crop's sides, beside that of the image
+
 
 def augmented(
     inputs: tuple[torch.Tensor, ...], options: Training, rng: np.random.Generator
 ) -> tuple[torch.Tensor, ...]:
-    """Random flips and shifts of NCHW images, shifts along the first axis, samples mixed in pairs; other inputs stay as they are."""
+    """Random flips, crops and shifts of NCHW images, shifts along the first axis, samples mixed in pairs; other inputs stay as they are."""
     changed = [_augmented_images(tensor, options, rng) if tensor.dim() == 4 else tensor for tensor in inputs]
     if "time_shift" in options.augment:
         changed = [_time_shifted(tensor, options, rng) if tensor.dim() > 1 else tensor for tensor in changed]
@@ -42,6 +44,8 @@ def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Ge
     if "hflip" in options.augment:
         flipped = torch.from_numpy(rng.random(len(images)) < 0.5)
         images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    if "crop" in options.augment:
+        images = _cropped(images, options.crop_min, rng)
     if "shift" in options.augment:
         reach = options.shift_pixels or max(1, images.shape[-1] // 14)
         padded = functional.pad(images, (reach,) * 4, mode="replicate")
@@ -51,3 +55,16 @@ def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Ge
         rows, columns = torch.from_numpy(offsets).unbind(1)
         images = windows[torch.arange(len(images)), :, rows, columns]
     return images
+
+
+def _cropped(images: torch.Tensor, area_min: float, rng: np.random.Generator) -> torch.Tensor:
+    """A part of each image, enlarged to the image's size, bilinear (Szegedy et al. 2015, arXiv:1409.4842)."""
+    count = len(images)
+    areas = rng.uniform(area_min, 1, count)
+    ratios = np.exp(rng.uniform(-np.log(_RATIO_MAX), np.log(_RATIO_MAX), count))
+    scales = np.sqrt(np.stack([areas * ratios, areas / ratios], axis=1)).clip(max=1)  # of width and height
+    centres = (1 - scales) * rng.uniform(-1, 1, scales.shape)
+    moves = np.zeros((count, 2, 3), np.float32)
+    moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scales[:, 0], scales[:, 1], centres
+    grid = functional.affine_grid(torch.from_numpy(moves), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -68,6 +68,14 @@ def likeness_loss(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     return (rows[0] - rows[1]).square().sum(dim=1).mean()
 
 
+def values_loss(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """The mean squared error of `ours`, (N, values), over the variance of `theirs`, of the same shape: 0, and 1 where nothing but the mean is known.
+
+    The hints of Romero et al. 2015 (arXiv:1412.6550), without a layer between: what they call the regressor is the identity.
+    """
+    return functional.mse_loss(ours, theirs) / theirs.var().clamp_min(1e-12)
+
+
 def output_distance(ours: torch.Tensor, theirs: torch.Tensor, options: Training) -> torch.Tensor:
     """Kullback-Leibler divergence of class scores (N, classes) at the options' temperature, times its square (Hinton et al. 2015); relative mean
     squared error of anything else."""

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from edgepack.core.errors import DataError, StageError
+from edgepack.core.errors import DataError, RecipeError, StageError
 from edgepack.core.files import write_atomic
 from edgepack.core.types import Progress, Samples, SampleSource
 from edgepack.network.augment import augmented
 from edgepack.network.channels.norms import batch_norms
 from edgepack.network.grid import keep_zero_exact
-from edgepack.network.losses import Features, likeness_loss, output_distance
+from edgepack.network.losses import Features, likeness_loss, output_distance, values_loss
+from edgepack.network.memory_layout import fastest_layout, laid, lay
 from edgepack.network.model import Model, as_tensors, flat_outputs, is_hooked
 from edgepack.network.training import Training
 
@@ -65,7 +66,7 @@ class Trainer:
 
     `before_step(step, total)` runs before each step (a pruning schedule lives there); a checkpoint can be the best one after the share
     `best_after` of the steps. `learns_norms`: batch norms work with each batch's own statistics and follow them, instead of keeping those that they
-    have. `checkpoint` is a file that is written at least every 20 s and at each epoch's end, and read at the start.
+    have; `options.norms` has the last word. `checkpoint` is a file that is written at least every 20 s and at each epoch's end, and read at the start.
     """
 
     def __init__(
@@ -86,13 +87,15 @@ class Trainer:
         self.checkpoint, self.key, self.seed = checkpoint, key, seed
         self.before_step = before_step
         self.is_hooked = is_hooked(model.network)
-        self.norms = batch_norms(model.network) if learns_norms else []
+        learns = learns_norms if options.norms is None else options.norms == "learn"
+        self.norms = batch_norms(model.network) if learns else []
         if options.needs_labels and samples.labels is None:
             raise DataError(
                 "a loss with labels needs labelled training samples; give the provider labels, "
                 "or use loss = \"distill\" without 'labels_weight'"
             )
         self.features: tuple[Features, Features] | None = None
+        self.layout = torch.contiguous_format
         order = np.random.default_rng([seed, 7]).permutation(len(samples))
         held = int(len(samples) * options.holdout)
         # Positions, not copies: the training samples are the largest thing in memory.
@@ -117,7 +120,24 @@ class Trainer:
             closing(Features(self.teacher, theirs, where="train.features: the teacher")) as teacher,
         ):
             self.features = learner, teacher
+            if self.options.features_by == "values":
+                self._refuse_other_shapes()
             return self._run(progress, what)
+
+    def _refuse_other_shapes(self) -> None:
+        """Raises RecipeError where a module of `features` gives other numbers of values than the teacher's."""
+        assert self.features is not None
+        inputs = as_tensors(self.model, self.samples.take(self.trained_on[:1]))
+        with torch.no_grad():
+            self.model.network.eval()(*inputs)
+            self.teacher(*inputs)
+        ours, theirs = (one.take() for one in self.features)
+        for names, mine, its in zip(self.options.feature_pairs, ours, theirs, strict=True):
+            if mine.shape != its.shape:
+                raise RecipeError(
+                    f"train.features: '{names[0]}' gives {mine.shape[1]:,} values a sample, the teacher's '{names[1]}' {its.shape[1]:,}, "
+                    'and features_by = "values" compares each with its own; take "likeness", or name modules that keep their channels'
+                )
 
     def _run(self, progress: Progress, what: str) -> Trained:
         parameters = [p for p in self.model.network.parameters() if p.requires_grad and p.is_floating_point()]
@@ -126,6 +146,8 @@ class Trainer:
         progress.start(what, total=self.total_steps)
         progress.advance(state.step)
         self.model.network.eval()  # batch norms keep the statistics of the float model
+        few = as_tensors(self.model, self.samples.take(self.trained_on[:1]))
+        self.layout = fastest_layout((self.model.network, self.teacher), few)
         if state.step == 0 and self.best_from_step == 0:
             self._judge(state)
         saved_at = time.monotonic()
@@ -141,6 +163,7 @@ class Trainer:
                 saved_at = time.monotonic()
         if state.best_state is not None:
             self.model.network.load_state_dict(state.best_state)
+        lay(self.model.network, torch.contiguous_format)
         progress.done(
             f"loss on held-out samples {state.first_loss:.4g} → {state.best_loss:.4g}" if len(self.held_out) else ""
         )
@@ -186,6 +209,7 @@ class Trainer:
         return self.samples.take(order[start : start + self.options.batch_size])
 
     def _loss(self, inputs: tuple[torch.Tensor, ...], batch: Samples) -> torch.Tensor:
+        inputs = laid(inputs, self.layout)
         outputs = flat_outputs(self.model.network(*inputs))
         share = 1.0 if self.options.loss == "labels" else self.options.labels_weight
         parts = []
@@ -198,7 +222,8 @@ class Trainer:
             parts += [(1 - share) * torch.stack(apart).sum()] if share < 1 else []
         if self.features is not None:
             ours, theirs = (one.take() for one in self.features)
-            unlike = [likeness_loss(*pair) for pair in zip(ours, theirs, strict=True)]
+            compared = values_loss if self.options.features_by == "values" else likeness_loss
+            unlike = [compared(*pair) for pair in zip(ours, theirs, strict=True)]
             parts.append(self.options.features_weight * torch.stack(unlike).mean())
         return torch.stack(parts).sum()
 

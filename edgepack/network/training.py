@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from edgepack.core.section import Section
 from edgepack.recipe import NetworkSection
 
-Augmentation = Literal["hflip", "shift", "time_shift", "mixup"]
+Augmentation = Literal["hflip", "shift", "crop", "time_shift", "mixup"]
 
 
 class Training(Section):
@@ -41,8 +41,14 @@ class Training(Section):
     )
     features: tuple[str | dict[str, str], ...] = Field(
         default=(),
-        description='Modules whose outputs shall be alike, too, by name: `["layer1", "layer2"]`, or, where the teacher\'s has another, `{ "block3" = "layer2.1" }`. '
-        "Which samples resemble each other is compared (Tung and Mori 2019, arXiv:1907.09682), so channels and sizes may differ.",
+        description='Modules whose outputs shall be alike, too, by name: `["layer1", "layer2"]`, or, where the teacher\'s has another, `{ "block3" = "layer2.1" }`; '
+        "`features_by` says in what.",
+    )
+    features_by: Literal["likeness", "values"] = Field(
+        default="likeness",
+        description="What is compared of `features`. `likeness`: which samples resemble each other (Tung and Mori 2019, arXiv:1907.09682), so channels and sizes may "
+        "differ. `values`: every value, by the mean squared error over the teacher's variance (the hints of Romero et al. 2015, arXiv:1412.6550), for outputs of the "
+        "same shape: the stronger one, where few samples must do.",
     )
     features_weight: float = Field(
         default=1.0, gt=0, description="Weight of the `features`' loss, the mean over them, beside that of the outputs."
@@ -52,13 +58,25 @@ class Training(Section):
     )
     augment: tuple[Augmentation, ...] = Field(
         default=(),
-        description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`); of inputs of shape (time, …), such as MFCCs: `time_shift`, along the time; of "
+        description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`), `crop` (a part of the image, at least `crop_min` of its area, enlarged to its "
+        "size; Szegedy et al. 2015, arXiv:1409.4842); of inputs of shape (time, …), such as MFCCs: `time_shift`, along the time; of "
         "any: `mixup`, each sample mixed with another one in a random proportion (Zhang et al. 2018, arXiv:1710.09412), which the teacher sees, too.",
     )
     shift_pixels: int | None = Field(
         default=None,
         ge=1,
         description="How far `shift` and `time_shift` move at most. Default: a 14th of the width, or of the time, at least 1.",
+    )
+    crop_min: float = Field(
+        default=0.35,
+        gt=0,
+        lt=1,
+        description="Smallest share of an image's area that `crop` leaves; its sides' ratio changes by up to 4/3.",
+    )
+    norms: Literal["learn", "keep"] | None = Field(
+        default=None,
+        description="Batch norms `learn`: they work with each batch's own statistics and follow them. Or they `keep` those that they have, which saves what a large "
+        "data set taught them where the samples are few. Default: `learn` in `prune_channels`, `low_rank` and `distill`, `keep` elsewhere.",
     )
     holdout: float = Field(
         default=0.1,
@@ -76,6 +94,8 @@ class Training(Section):
             raise ValueError("give either 'epochs' or 'steps'")
         if self.shift_pixels is not None and not {"shift", "time_shift"} & set(self.augment):
             raise ValueError("'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'")
+        if "crop_min" in self.model_fields_set and "crop" not in self.augment:
+            raise ValueError("'crop_min' needs \"crop\" in 'augment'")
         if self.needs_labels and "mixup" in self.augment:
             raise ValueError(
                 'augment: "mixup" has no label of its own; take loss = "distill" or "mse" without \'labels_weight\', or leave it out'
@@ -90,8 +110,9 @@ class Training(Section):
             raise ValueError(
                 f'\'labels_weight\' mixes labels into loss = "distill", not into "{self.loss}"; leave one of them out'
             )
-        if self.features_weight != 1.0 and not self.features:
-            raise ValueError("'features_weight' needs 'features'")
+        for name in ("features_weight", "features_by"):
+            if name in self.model_fields_set and not self.features:
+                raise ValueError(f"'{name}' needs 'features'")
         if self.teacher is not None and self.loss == "labels" and not self.features:
             raise ValueError(
                 "nobody asks the 'teacher' with loss = \"labels\" and no 'features'; leave one of them out"

@@ -45,6 +45,23 @@ def test_the_same_random_numbers_give_the_same_samples() -> None:
     assert not torch.equal(changed((x,), **both)[0], changed((x,), seed=1, **both)[0])
 
 
+def test_a_crop_enlarges_a_part_of_each_image() -> None:
+    ramp = torch.linspace(0, 1, 32).expand(64, 3, 32, 32)  # rises from left to right
+
+    (found,) = changed((ramp,), augment=("crop",), crop_min=0.25)
+
+    assert found.shape == ramp.shape
+    widths = (found[:, 0, 16, -1] - found[:, 0, 16, 0]) * 31 / 32 + 1 / 32  # of the part, as a share of the image's
+    assert 0.4 < float(widths.min()) < 0.6 and float(widths.max()) <= 1.001
+    torch.testing.assert_close(found[:, :, 0], found[:, :, -1])  # rows stay rows
+    assert float((found[:, :, :, 1:] - found[:, :, :, :-1]).min()) >= -1e-6
+
+
+def test_how_small_a_crop_may_be_needs_a_crop() -> None:
+    with pytest.raises(RecipeError, match="'crop_min' needs \"crop\" in 'augment'"):
+        validate(Training, {"steps": 1, "crop_min": 0.5, "augment": ["hflip"]}, where="train")
+
+
 def test_mixed_samples_have_no_label() -> None:
     with pytest.raises(RecipeError, match='"mixup" has no label of its own'):
         validate(Training, {"steps": 1, "loss": "labels", "augment": ["mixup"]}, where="train")

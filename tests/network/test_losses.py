@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgepack.core.errors import DataError, RecipeError
+from edgepack.core.section import validate
 from edgepack.core.types import Samples, Silent
-from edgepack.network.losses import Features, likeness_loss, output_distance
+from edgepack.network.losses import Features, likeness_loss, output_distance, values_loss
 from edgepack.network.model import Model, as_tensors
 from edgepack.network.train import Trainer
 from edgepack.network.training import Training
@@ -210,3 +211,41 @@ def test_labels_in_the_loss_need_labels(tmp_path: Path) -> None:
 def test_options_that_do_not_fit_together_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Training(steps=1, **options)
+
+
+def test_values_are_compared_by_the_error_over_the_teachers_variance() -> None:
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.normal(size=(5, 12)), 3 * rng.normal(size=(5, 12))
+    found = float(values_loss(torch.from_numpy(ours), torch.from_numpy(theirs)))
+    assert found == pytest.approx(((ours - theirs) ** 2).mean() / theirs.var(ddof=1))
+    assert float(values_loss(torch.from_numpy(theirs), torch.from_numpy(theirs))) == 0
+
+
+def test_features_by_values_come_nearer_one_by_one(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model: Model = model_of(lambda: network(8, 1), (1, 4, 4))
+    data = samples()
+    inputs = as_tensors(model, data)
+    given = Training(
+        steps=80, batch_size=10, learning_rate=0.01, features=("1",), features_by="values", features_weight=10.0, holdout=0.0
+    )  # fmt: skip
+    one = Trainer(model, network(8, 2), data, given, checkpoint=tmp_path / "c.pt", key="k", seed=3)
+
+    def apart() -> float:
+        with torch.no_grad():
+            return float(values_loss(one.model.network[:2](*inputs), one.teacher[:2](*inputs)))  # type: ignore[index]
+
+    before = apart()
+    one.run(Silent(), what="Training")
+    assert apart() < 0.2 * before
+
+
+def test_features_by_values_have_one_shape(tmp_path: Path) -> None:
+    one = trainer(tmp_path, features=("1",), features_by="values")
+    with pytest.raises(RecipeError, match="'1' gives 5 values a sample, the teacher's '1' 8, and features_by"):
+        one.run(Silent(), what="Training")
+
+
+def test_how_features_are_compared_needs_features() -> None:
+    with pytest.raises(RecipeError, match="'features_by' needs 'features'"):
+        validate(Training, {"steps": 1, "features_by": "values"}, where="train")

@@ -53,7 +53,7 @@ def _without(
         scores, at_most=one_less, measure="parameters", scope="model", limits=Limits(keep_min=0.1, round_to=1)
     )
     work.remove(gone)
-    return work, before, refit(work.model.network, before, rows_left(before, gone), (samples,))
+    return work, before, refit(work.model.network, before, rows_left(before, gone), [(samples,)])
 
 
 def test_a_channel_that_follows_from_another_is_made_up_for() -> None:
@@ -116,7 +116,7 @@ def test_grouped_and_transposed_convolutions_stay_as_they_are() -> None:
     with torch.no_grad():
         network[0].weight.mul_(0.9)
     rows = {name: torch.arange(layer.weight.shape[0]) for name, layer in network.named_children()}
-    assert refit(network, before, rows, (samples,)) == ["0"]
+    assert refit(network, before, rows, [(samples,)]) == ["0"]
     assert torch.equal(network[1].weight, before[1].weight)
     assert torch.equal(network[2].weight, before[2].weight)
 
@@ -135,7 +135,7 @@ def test_a_layer_that_computes_something_else_is_left_alone() -> None:
     with torch.no_grad():
         network[0].weight.mul_(0.9)
     rows = {name: torch.arange(4) for name in ("0", "2")}
-    assert refit(network, before, rows, (torch.randn(32, 3, 8, 8),)) == ["2"]
+    assert refit(network, before, rows, [(torch.randn(32, 3, 8, 8),)]) == ["2"]
     assert torch.equal(network[0].weight, before[0].weight * 0.9)
 
 
@@ -145,5 +145,5 @@ def test_weights_stay_where_a_fit_would_only_learn_its_samples_by_heart() -> Non
     before: Any = nn.Sequential(nn.Linear(64, 2)).eval()
     before[0].register_forward_hook(lambda _layer, _inputs, output: torch.randn_like(output))  # nothing to learn
     weight = network[0].weight.clone()
-    assert refit(network, before, {"0": torch.arange(2)}, (torch.randn(32, 64),)) == []
+    assert refit(network, before, {"0": torch.arange(2)}, [(torch.randn(32, 64),)]) == []
     assert torch.equal(network[0].weight, weight)

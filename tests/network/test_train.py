@@ -241,3 +241,30 @@ def test_a_last_batch_of_one_sample_keeps_the_batch_norms_statistics(tmp_path: P
 def test_a_reach_without_shifts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'"):
         Training(steps=1, shift_pixels=2)
+
+
+@pytest.mark.parametrize(
+    ("norms", "by_method", "follows"), [(None, True, True), ("keep", True, False), ("learn", False, True)]
+)
+def test_a_recipe_says_whether_batch_norms_follow(norms: Any, by_method: bool, follows: bool, tmp_path: Path) -> None:
+    model = model_of(
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3)), (1, 4, 4)
+    )
+    given = Training(steps=3, batch_size=8, learning_rate=0.01, norms=norms, holdout=0.0)
+    one = Trainer(
+        model,
+        float_network(model),
+        samples(),
+        given,
+        checkpoint=tmp_path / "c.pt",
+        key="k",
+        seed=3,
+        learns_norms=by_method,
+    )
+    network: Any = model.network
+    before = network[1].running_mean.clone()
+
+    one.run(Silent(), what="Training")
+
+    assert torch.equal(network[1].running_mean, before) != follows
+    assert network[0].weight.is_contiguous()  # however it lay in memory while it learned

@@ -16,46 +16,42 @@ from torch import nn
 from torch.nn import functional
 
 from edgepack.network.channels.groups import ChannelGroup, Places
+from edgepack.network.channels.lockstep import Batch, Forward, stopping
 from edgepack.network.channels.state import without
 
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ, as a share of the mean of the diagonal of X Xᵀ
 _JUDGES_EVERY = 4  # one in so many samples says which λ is best, or that the weights had better stay
 _POSITIONS = 128  # of one sample: more hardly change the fit
-_CHUNK = 32  # samples whose columns are in memory at once
-Batch = tuple[torch.Tensor, ...]
 
 
-def refit(narrower: nn.Module, before: nn.Module, rows: Mapping[str, torch.Tensor], samples: Batch) -> list[str]:
+def refit(
+    narrower: nn.Module, before: nn.Module, rows: Mapping[str, torch.Tensor], samples: Sequence[Batch]
+) -> list[str]:
     """Fit the weights and biases of the layers named in `rows`, in place and in the order of the forward; the names of those that were fitted.
 
     `before` has the same layers with more channels; `rows[name]` are the outputs of its layer that `narrower` still has, int64 of shape (outputs,). Both are in
-    evaluation mode, without hooks. `samples` are one batch of inputs, all in memory: one forward of each network. Only linear layers and ungrouped 2-D
-    convolutions that a forward calls once are fitted, and only where the fit holds for samples that it wasn't made from.
+    evaluation mode, without hooks. `samples` are batches of inputs; in memory at once is what is alive of them at one layer, in both networks. Only linear layers and
+    ungrouped 2-D convolutions that a forward calls once are fitted, and only where the fit holds for samples that it wasn't made from.
     """
-    names = [name for name in _called_once(narrower, samples) if name in rows]
-    wanted: dict[str, torch.Tensor] = {}
+    names = [name for name in _called_once(narrower, samples[0]) if name in rows]
     fitted: list[str] = []
-
-    def keep(name: str) -> Any:
-        def hook(layer: Any, _inputs: Batch, output: torch.Tensor) -> None:
-            chosen = output.index_select(1 if isinstance(layer, nn.Conv2d) else -1, rows[name])
-            wanted[name] = _thinned(_positions(layer, chosen))
-
-        return hook
-
-    def fit(name: str) -> Any:
-        def hook(layer: Any, inputs: Batch) -> None:
-            outputs = wanted.pop(name)
-            if _is_understood(layer, inputs[0][:1]) and _fit(layer, inputs[0], outputs):
-                fitted.append(name)
-
-        return hook
-
-    with torch.no_grad():
-        _forward(before, samples, [before.get_submodule(name).register_forward_hook(keep(name)) for name in names])
-        hooks = [narrower.get_submodule(name).register_forward_pre_hook(fit(name)) for name in names]
-        _forward(narrower, samples, hooks)
+    forwards = [(Forward(narrower, batch), Forward(before, batch)) for batch in samples]
+    with torch.no_grad(), stopping(narrower, names, gives="inputs"), stopping(before, names, gives="outputs"):
+        try:
+            for name in names:
+                if _fit(narrower.get_submodule(name), name, rows[name], forwards):
+                    fitted.append(name)
+        except _OtherPath:
+            return fitted  # a forward that goes elsewhere with other samples: what was fitted is judged like any fit
+        finally:
+            for pair in forwards:
+                for forward in pair:
+                    forward.end()
     return fitted
+
+
+class _OtherPath(Exception):
+    """A forward didn't come to the layer that the first sample's came to."""
 
 
 def rows_left(before: nn.Module, gone: Iterable[tuple[ChannelGroup, Places]]) -> dict[str, torch.Tensor]:
@@ -82,17 +78,13 @@ def _called_once(network: nn.Module, samples: Batch) -> list[str]:
         if isinstance(layer, nn.Linear)
         or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros")
     ]
-    with torch.no_grad():
-        _forward(network, tuple(tensor[:1] for tensor in samples), hooks)
-    return [name for name in dict.fromkeys(called) if called.count(name) == 1]
-
-
-def _forward(network: nn.Module, samples: Batch, hooks: Sequence[Any]) -> None:
     try:
-        network(*samples)
+        with torch.no_grad():
+            network(*(tensor[:1] for tensor in samples))
     finally:
         for hook in hooks:
             hook.remove()
+    return [name for name in dict.fromkeys(called) if called.count(name) == 1]
 
 
 def _is_understood(layer: Any, inputs: torch.Tensor) -> bool:
@@ -104,26 +96,40 @@ def _is_understood(layer: Any, inputs: torch.Tensor) -> bool:
     return bool((found - outputs).abs().max() <= 1e-3 * outputs.abs().max())
 
 
-def _fit(layer: Any, inputs: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Whether the weights were changed. `inputs` are those that the layer has now; `wanted` are the outputs to come near, of shape (samples, positions, outputs)."""
+@torch.no_grad()  # a forward that is stopped may have turned gradients on
+def _fit(layer: Any, name: str, rows: torch.Tensor, forwards: Sequence[tuple[Forward, Forward]]) -> bool:
+    """Whether the weights were changed. `forwards` are of the narrower network and of the one before, a pair for each batch, all on their way to this layer."""
     weight, with_bias = layer.weight.flatten(1), layer.bias is not None
     weight = torch.cat([weight, layer.bias[:, None]], 1) if with_bias else weight
     fitted, judging = _Sums.empty(*weight.shape), _Sums.empty(*weight.shape)
-    for start in range(0, len(inputs), _CHUNK):
-        columns = _thinned(_columns(layer, inputs[start : start + _CHUNK]))
+    understood = True
+    for ours, theirs in forwards:
+        inputs, outputs = ours.at(name), theirs.at(name)
+        if inputs is None or outputs is None:
+            raise _OtherPath
+        understood = understood and _is_understood(layer, inputs[:1])
+        if not understood:
+            continue
+        columns = _thinned(_columns(layer, inputs))
         columns = functional.pad(columns, (0, 1), value=1.0) if with_bias else columns
-        missing = wanted[start : start + _CHUNK] - columns @ weight.T
-        judges = torch.arange(start, start + len(columns)) % _JUDGES_EVERY == _JUDGES_EVERY - 1
+        wanted = _thinned(_positions(layer, outputs.index_select(1 if isinstance(layer, nn.Conv2d) else -1, rows)))
+        missing = wanted - columns @ weight.T
+        judges = torch.arange(len(columns)) % _JUDGES_EVERY == _JUDGES_EVERY - 1
         fitted.add(columns[~judges], missing[~judges])
         judging.add(columns[judges], missing[judges])
+    return understood and _changed(layer, fitted, judging)
+
+
+def _changed(layer: Any, fitted: _Sums, judging: _Sums) -> bool:
+    """Whether the layer has other weights now: those of the best λ, where they come nearer for the samples that judge."""
     best = min(_RIDGES, key=lambda ridge: judging.left_by(fitted.change(ridge)))
     if judging.left_by(fitted.change(best)) >= 0:
         return False  # what was fitted doesn't hold for other samples
-    change = fitted.change(
-        best
-    ).float()  # without the judges, which later layers must find as they find any other sample
-    layer.weight += change[:, : weight.shape[1] - with_bias].reshape(layer.weight.shape)
-    if with_bias:
+    # Without the judges: later layers must find them as they find any other sample.
+    change = fitted.change(best).float()
+    inputs = layer.weight.flatten(1).shape[1]
+    layer.weight += change[:, :inputs].reshape(layer.weight.shape)
+    if layer.bias is not None:
         layer.bias += change[:, -1]
     return True
 
