@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from edgepack.network.model import is_hooked
+
 
 def fastest_layout(networks: Sequence[nn.Module], inputs: tuple[torch.Tensor, ...]) -> torch.memory_format:
-    """`torch.channels_last` where every network has 2-D convolutions and takes its images so, else `torch.contiguous_format`; their weights lie so afterwards.
+    """`torch.channels_last` where every network has 2-D convolutions and takes its images so, else `torch.contiguous_format`.
 
-    `inputs` are a few samples. A forward that asks for its tensors' strides (`view` after a convolution, for one) tells by failing.
+    Weights lie so afterwards, too, but for those of networks with hooks, whose owners may count on how they lay. `inputs` are two samples or more. A forward that asks
+    for its tensors' strides (`view` after a convolution, for one) tells by failing.
     """
     convolves = all(any(isinstance(layer, nn.Conv2d) for layer in network.modules()) for network in networks)
     wanted = convolves and any(tensor.dim() == 4 for tensor in inputs)
@@ -33,8 +36,9 @@ def _runs(networks: Sequence[nn.Module], inputs: tuple[torch.Tensor, ...]) -> bo
 
 
 def lay(network: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """The network itself, its weights of four dimensions in this layout: the same values."""
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch knows it, its stubs do not
+    """The network itself, its weights of four dimensions in this layout: the same values. One with hooks stays as it is."""
+    if not is_hooked(network):
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # torch knows it, its stubs do not
     return network
 
 

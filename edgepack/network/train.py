@@ -112,6 +112,9 @@ class Trainer:
 
         Raises StageError when the loss is not finite, and RecipeError for a module of `features` that is not there.
         """
+        self.model.network.eval()  # batch norms keep the statistics of the float model
+        few = as_tensors(self.model, self.samples.take(self.trained_on[:2]))
+        self.layout = fastest_layout((self.model.network, self.teacher), few)
         if not self.options.features:
             return self._run(progress, what)
         ours, theirs = zip(*self.options.feature_pairs, strict=True)
@@ -145,9 +148,6 @@ class Trainer:
         state = self._resume(optimizer, progress)
         progress.start(what, total=self.total_steps)
         progress.advance(state.step)
-        self.model.network.eval()  # batch norms keep the statistics of the float model
-        few = as_tensors(self.model, self.samples.take(self.trained_on[:1]))
-        self.layout = fastest_layout((self.model.network, self.teacher), few)
         if state.step == 0 and self.best_from_step == 0:
             self._judge(state)
         saved_at = time.monotonic()

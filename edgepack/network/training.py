@@ -94,7 +94,7 @@ class Training(Section):
             raise ValueError("give either 'epochs' or 'steps'")
         if self.shift_pixels is not None and not {"shift", "time_shift"} & set(self.augment):
             raise ValueError("'shift_pixels' needs \"shift\" or \"time_shift\" in 'augment'")
-        if "crop_min" in self.model_fields_set and "crop" not in self.augment:
+        if self.crop_min != 0.35 and "crop" not in self.augment:
             raise ValueError("'crop_min' needs \"crop\" in 'augment'")
         if self.needs_labels and "mixup" in self.augment:
             raise ValueError(
@@ -110,8 +110,8 @@ class Training(Section):
             raise ValueError(
                 f'\'labels_weight\' mixes labels into loss = "distill", not into "{self.loss}"; leave one of them out'
             )
-        for name in ("features_weight", "features_by"):
-            if name in self.model_fields_set and not self.features:
+        for name, default in (("features_weight", 1.0), ("features_by", "likeness")):
+            if getattr(self, name) != default and not self.features:
                 raise ValueError(f"'{name}' needs 'features'")
         if self.teacher is not None and self.loss == "labels" and not self.features:
             raise ValueError(
