@@ -28,7 +28,7 @@ from edgepack.store.cache import StageCache
 
 Make = Callable[..., Project]
 TRAIN = "[compress.train]\nsteps = 6\nbatch_size = 8\nlearning_rate = 0.01\n"
-PRUNE = f'[[compress]]\nmethod = "prune_channels"\nsparsity = 0.2\nrounds = 1\n{TRAIN}'
+PRUNE = f'[[compress]]\nmethod = "prune_channels"\nsparsity = 0.2\nrounds = 1\n{TRAIN}holdout = 0.0\n'
 STUDENT_FILE = "student.py"
 
 
