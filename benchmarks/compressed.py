@@ -36,6 +36,8 @@ ROWS = (
     Row(recipe="resnet20_cifar10/edgepack.toml"),
     Row(recipe="resnet20_cifar10/channels.toml", drop_points_max=2.0, latency_ratio_max=0.35),
     Row(recipe="resnet20_cifar10/sparse.toml", drop_points_max=1.0),
+    Row(recipe="resnet20_cifar10/low_rank.toml"),
+    Row(recipe="resnet20_cifar10/palettize.toml"),
     Row(recipe="ds_cnn/edgepack.toml"),
     Row(recipe="ds_cnn/half.toml", top1_min=0.9, bytes_ratio_max=0.5, against="ds_cnn/edgepack.toml"),
     Row(recipe="efficientnet_lite0/edgepack.toml"),

@@ -11,7 +11,7 @@ from edgepack.core.digest import digest_of_files, sha256_file
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _TOOLS = (
-    "torch", "torch-pruning", "greenlet", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
+    "torch", "torch-pruning", "nncf", "numpy", "pillow", "litert-torch", "litert-converter", "ai-edge-quantizer", "ai-edge-litert",
     "onnx", "onnxscript", "onnx-ir", "onnxruntime", "openvino",
 )  # fmt: skip
 # The rooms whose code decides about a stage's bytes; the command line and the benchmark do not. What only the bundle's bytes depend on
