@@ -1,4 +1,4 @@
-"""The text example in int8 and with 4 bits a weight, and its transformer: accuracy, precision, recall, F1 and bytes, on LiteRT, OpenVINO and ONNX Runtime."""
+"""The text example in int8 and with 4 bits a weight, and its transformer, with and without GPTQ: accuracy, precision, recall, F1 and bytes, on LiteRT, OpenVINO and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.places import EXAMPLES, edgepack, measured
-from edgepack.bundle import read_bundle
+from edgepack.bundle import Bundle, read_bundle
 from edgepack.bundle.manifest import Variant
 from edgepack.codec.wire_write import pack_wire
+from edgepack.pipeline import build_all
+from edgepack.recipe import CompressStep, load_recipe
 
 FOLDER = EXAMPLES / "sentiment"
-RECIPES = {"int8": "edgepack.toml", "int4": "int4.toml", "transformer, int4": "transformer.toml"}
+TRANSFORMER = "transformer.toml"
+RECIPES = {"int8": "edgepack.toml", "int4": "int4.toml", "transformer, int4": TRANSFORMER}
 DROP_POINTS_MAX, INT4_SHARE_MAX = 1.0, 0.6
 
 
@@ -26,15 +29,15 @@ def run() -> None:
     if "EDGEPACK_TEST_DATA" not in os.environ:
         print("left out: EDGEPACK_TEST_DATA is not set")
         return
-    for recipe in ("edgepack.toml", "transformer.toml"):
+    for recipe in ("edgepack.toml", TRANSFORMER):
         measured(sys.executable, str(FOLDER / "train.py"), "--recipe", str(FOLDER / recipe))
     names = ("target", "accuracy", "precision", "recall", "F1", "float F1", "drop of F1 (95 % CI)", "file", "packed")
     table = Table("weights", *names, "file ÷ int8's", "goal", title="600 test sentences; one is 0.17 points")
     sizes: dict[str, int] = {}
-    for kind, recipe in RECIPES.items():
-        command = edgepack("build", "--recipe", str(FOLDER / recipe), "--allow-failed-checks", "--json")
-        for built in json.loads(measured(*command).output)["bundles"]:
-            bundle = read_bundle(Path(built["bundle"]))
+    built = {kind: _built(FOLDER / recipe) for kind, recipe in RECIPES.items()}
+    built["transformer, int4, gptq"] = _with_gptq()
+    for kind, bundles in built.items():
+        for bundle in bundles:
             variant = bundle.variant()
             size = variant.model.total_bytes
             share = size / sizes.setdefault(variant.target, size) if kind in ("int8", "int4") else None
@@ -43,7 +46,24 @@ def run() -> None:
     Console(width=190).print(table)
 
 
-def _cells(variant: Variant, bundle: Any) -> tuple[str, ...]:
+def _built(recipe: Path) -> list[Bundle]:
+    """A bundle for each target of the recipe."""
+    command = edgepack("build", "--recipe", str(recipe), "--allow-failed-checks", "--json")
+    return [read_bundle(Path(one["bundle"])) for one in json.loads(measured(*command).output)["bundles"]]
+
+
+def _with_gptq() -> list[Bundle]:
+    """The transformer's recipe with one option more."""
+    recipe = load_recipe(FOLDER / TRANSFORMER)
+    steps = tuple(
+        CompressStep.model_validate({"method": step.method, **step.options(), "gptq": True}) for step in recipe.compress
+    )
+    named = recipe.bundle.model_copy(update={"name": f"{recipe.bundle.name}-gptq"})
+    changed = recipe.model_copy(update={"compress": steps, "bundle": named})
+    return list(build_all(changed, folder=FOLDER, allow_failed_checks=True).bundles)
+
+
+def _cells(variant: Variant, bundle: Bundle) -> tuple[str, ...]:
     metric, drop = variant.metric, _drop(variant)
     assert metric is not None and metric.float_value is not None and drop.ci95 is not None
     values = {one.name: f"{one.value:.2%}" for one in metric.all}

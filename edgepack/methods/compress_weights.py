@@ -1,6 +1,6 @@
 """Weights of 8 or 4 bits beside float activations, for networks whose other operations have no integer form: transformers.
 
-NNCF's `compress_weights` rounds, each output channel or each group of weights with a scale of its own; nothing is trained.
+NNCF's `compress_weights` rounds, each output channel or each group of weights with a scale of its own; `gptq` then chooses other codes on the same grid. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from edgepack.methods.protocol import Context, Phase
 if TYPE_CHECKING:
     from edgepack.network.grid import Op
     from edgepack.network.model import Model
+    from edgepack.network.weight_grids import WeightGrid
+
+_BATCH = 32  # samples of a forward: GPTQ holds what is alive at one layer of all of them
 
 
 class CompressWeights(Section):
@@ -42,6 +45,10 @@ class CompressWeights(Section):
     scale_estimation: bool = Field(
         default=False,
         description="With `bits = 4`: whether scales are chosen on the calibration samples so that the layers' outputs change least.",
+    )
+    gptq: bool = Field(
+        default=False,
+        description="Whether the weights of linear layers that are not yet rounded make up for the error of those that are, on the calibration samples.",
     )
     float_layers: tuple[str, ...] = Field(
         default=(),
@@ -84,6 +91,7 @@ class CompressWeights(Section):
             raise UnsupportedError(
                 "compress_weights: NNCF finds no weight to compress; remove the step, or float_layers"
             )
+        grids = self._compensated(network, model, grids, context) if self.gptq else grids
         _round(network, grids)
         size_bytes, before = (sum(each) for each in zip(*_sizes(grids), strict=True))
         context.progress.note(f"{len(grids)} weights take {size_bytes:,} bytes instead of {before:,}")
@@ -92,8 +100,27 @@ class CompressWeights(Section):
             bits=self.bits,
             weights={name: grid.bits for name, grid in sorted(grids.items())},
             weight_bytes=size_bytes,
-            calibration_samples=len(context.calibration) if self.scale_estimation else 0,
+            calibration_samples=len(context.calibration) if self.scale_estimation or self.gptq else 0,
         )
+
+    def _compensated(self, network: Any, model: Model, grids: dict[str, WeightGrid], context: Context) -> Any:
+        """The grids with the codes that GPTQ chooses; says what they leave of the error, and which weights have none. Raises UnsupportedError where no weight has."""
+        from edgepack.network.gptq import compensate
+        from edgepack.network.model import as_tensors
+
+        context.progress.start("Choosing codes that make up for each other (gptq)")
+        made = compensate(network, grids, [as_tensors(model, batch) for batch in context.calibration.batches(_BATCH)])
+        context.progress.done()
+        if not made.shares:
+            raise UnsupportedError(
+                "compress_weights: gptq finds no linear layer (torch.nn.Linear, called once in a forward, with a weight of its own) among the compressed weights; leave gptq out"
+            )
+        shares, plain = made.shares.values(), sorted(grids.keys() - made.shares.keys())
+        context.progress.note(
+            f"gptq: the squared error of {len(shares)} layers' outputs is {min(shares):.2f} to {max(shares):.2f} of what rounding alone leaves"
+            + (f"; rounded alone: {', '.join(plain)}" if plain else "")
+        )
+        return made.grids
 
     def _compressed(self, model: Model, context: Context, ignored: list[str]) -> Any:
         """NNCF's network, with packed weights."""

@@ -59,27 +59,49 @@ def round_by_second_moments(
     weight: torch.Tensor, step: torch.Tensor, moments: torch.Tensor, *, largest_code: int
 ) -> torch.Tensor:
     """The weight on its grid: `weight` is (outputs, inputs, …) with all further sizes 1, `step` divides it. Zeros stay zero."""
+    columns = weight.detach().reshape(weight.shape[0], -1).double()
+    steps = step.reshape(-1, 1).double().expand(columns.shape)
+    codes = codes_by_second_moments(
+        columns, steps, torch.zeros_like(steps), moments, lowest_code=-largest_code, largest_code=largest_code
+    )
+    return (codes * steps).reshape(weight.shape).to(weight.dtype)
+
+
+def codes_by_second_moments(
+    weight: torch.Tensor,
+    step: torch.Tensor,
+    zero_point: torch.Tensor,
+    moments: torch.Tensor,
+    *,
+    lowest_code: int,
+    largest_code: int,
+) -> torch.Tensor:
+    """The weight's codes: weight, step and zero point of each weight are float64 (outputs, inputs), and so are the codes. Zeros stay zero."""
     # Columns with the largest inputs first: their errors cost most, and then many are left to make up for them.
     order = moments.diagonal().argsort(descending=True)
-    moments = moments[order][:, order]
-    columns = weight.detach().reshape(weight.shape[0], -1).double()[:, order]
-    steps = step.reshape(-1).double()
+    columns, steps, offsets = (each[:, order] for each in (weight, step, zero_point))
+    inverse = _inverse_factor(moments[order][:, order])
     pruned = columns == 0
-    damped = moments + torch.eye(len(moments), dtype=torch.float64) * _DAMPING * moments.diagonal().mean().clamp_min(
-        1e-12
-    )
-    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    rounded = torch.zeros_like(columns)
-    errors = torch.zeros_like(columns)
+    codes, errors = torch.zeros_like(columns), torch.zeros_like(columns)
     for start in range(0, columns.shape[1], _BLOCK):
         end = min(start + _BLOCK, columns.shape[1])
         for index in range(start, end):
-            codes = (columns[:, index] / steps).round().clamp(-largest_code, largest_code)
-            rounded[:, index] = torch.where(pruned[:, index], 0.0, codes * steps)
-            errors[:, index] = (columns[:, index] - rounded[:, index]) / inverse[index, index]
+            offset = offsets[:, index]
+            code = (columns[:, index] / steps[:, index] + offset).round().clamp(lowest_code, largest_code)
+            codes[:, index] = torch.where(pruned[:, index], offset, code)
+            rounded = (codes[:, index] - offset) * steps[:, index]
+            errors[:, index] = (columns[:, index] - rounded) / inverse[index, index]
             columns[:, index:end] -= errors[:, index : index + 1] * inverse[index, index:end]
         columns[:, end:] -= errors[:, start:end] @ inverse[start:end, end:]
-    return rounded[:, order.argsort()].reshape(weight.shape).to(weight.dtype)
+    return codes[:, order.argsort()]
+
+
+def _inverse_factor(moments: torch.Tensor) -> torch.Tensor:
+    """U of H⁻¹ = Uᵀ U, H being the moments with their damping."""
+    damping = _DAMPING * moments.diagonal().mean().clamp_min(1e-12)
+    damped = moments + torch.eye(len(moments), dtype=torch.float64) * damping
+    factor: torch.Tensor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    return factor
 
 
 def _is_matrix(op: Op, weight: torch.Tensor) -> bool:

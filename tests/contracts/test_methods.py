@@ -33,7 +33,7 @@ SHORT: dict[str, list[str]] = {
     "low_rank": ["keep = 0.7\n[compress.train]\nsteps = 12\nbatch_size = 8\nlearning_rate = 3e-3"],
     "palettize": ["bits = 4\n[compress.train]\nsteps = 6\nbatch_size = 8\nlearning_rate = 1e-3"],
     "sort_channels": [""],
-    "compress_weights": ["bits = 4\ngroup_size = 8\nsymmetric = false\nscale_estimation = true"],
+    "compress_weights": ["bits = 4\ngroup_size = 8\nsymmetric = false\nscale_estimation = true\ngptq = true"],
     "quantize": [
         'mode = "ptq"',
         'mode = "qat"\n[compress.train]\nsteps = 4\nbatch_size = 8',

@@ -34,6 +34,14 @@ FORMS: dict[str, dict[str, Any]] = {
     "int8, asymmetric": {"symmetric": False},
     "int4": {"bits": 4, "int8_edges": False},
     "int4 in groups, scales estimated": {"bits": 4, "group_size": 16, "symmetric": False, "scale_estimation": True},
+    "int8, gptq": {"gptq": True},
+    "int4 in groups, scales estimated, gptq": {
+        "bits": 4,
+        "group_size": 16,
+        "symmetric": False,
+        "scale_estimation": True,
+        "gptq": True,
+    },
 }
 
 
@@ -86,6 +94,18 @@ def test_weights_have_as_many_values_in_a_row_as_their_bits_can_tell(form: str) 
         rows = weight.reshape(-1, 16 if grid.codes.ndim == 3 else WIDTH)
         assert max(len(np.unique(row)) for row in rows) <= 2**grid.bits
         assert np.array_equal(weight, grid.values())
+
+
+@pytest.mark.parametrize("form", ["int8", "int4 in groups, scales estimated"])
+def test_gptq_takes_other_codes_of_the_same_grid(form: str) -> None:
+    before, after = made(form).weight_grids, made(f"{form}, gptq").weight_grids
+
+    for name, grid in before.items():
+        assert np.array_equal(after[name].scale, grid.scale)
+        assert np.array_equal(after[name].zero_point, grid.zero_point)  # type: ignore[arg-type]  # None is None
+    changed = {name for name in before if not np.array_equal(after[name].codes, before[name].codes)}
+    assert changed >= {"keys.weight", "values.weight"}
+    assert "table.weight" not in changed
 
 
 def test_tables_and_the_last_layer_keep_8_bits_unless_told_otherwise() -> None:
@@ -153,6 +173,11 @@ def test_options_of_four_bits_are_refused_with_eight(option: dict[str, Any]) -> 
         CompressWeights(**option)
 
 
+def test_gptq_without_a_linear_layer_to_choose_for_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"gptq finds no linear layer .*; leave gptq out"):
+        compressed(gptq=True, float_layers=("keys", "values", "classes"))
+
+
 COMPRESS = '[[compress]]\nmethod = "compress_weights"\n'
 
 
@@ -166,3 +191,14 @@ def test_a_target_that_can_not_take_such_weights_is_refused_in_the_plan(tiny_pro
 def test_weights_are_rounded_once(tiny_project: Callable[..., Project]) -> None:
     with pytest.raises(RecipeError, match="quantize and compress_weights both round the weights"):
         make_plan(tiny_project(COMPRESS + PTQ).folder, target="intel")
+
+
+def test_gptq_without_samples_is_refused_in_the_plan(tiny_project: Callable[..., Project]) -> None:
+    project = tiny_project(COMPRESS + "gptq = true\n")
+    recipe = project.folder / "edgepack.toml"
+    tables = recipe.read_text(encoding="utf-8").split("\n\n")
+    left = [table for table in tables if not table.startswith(("[data.train]", "[data.calibration]"))]
+    recipe.write_text("\n\n".join(left), encoding="utf-8")
+
+    with pytest.raises(RecipeError, match=r"data\.calibration and data\.train are both missing"):
+        make_plan(project.folder, target="intel")
