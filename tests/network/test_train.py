@@ -30,6 +30,14 @@ def make_model() -> Model:
     return model_of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)), (1, 4, 4))
 
 
+def make_teacher(model: Model) -> nn.Module:
+    teacher = float_network(model)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter += 0.3
+    return teacher
+
+
 def samples(*, labels: bool = False) -> Samples:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 1, 4, 4)).astype(np.float32)
@@ -40,10 +48,7 @@ def trainer(
     folder: Path, *, key: str = "k", before: Callable[[int, int], None] | None = None, **options: Any
 ) -> Trainer:
     model = make_model()
-    teacher = float_network(model)
-    with torch.no_grad():
-        for parameter in teacher.parameters():
-            parameter += 0.3
+    teacher = make_teacher(model)
     given = Training(**{"steps": 10, "batch_size": 6, "learning_rate": 0.01, "augment": ("shift", "hflip"), **options})
     return Trainer(
         model, teacher, samples(labels=options.get("loss") == "labels"), given, checkpoint=folder / "checkpoint.pt",
@@ -65,6 +70,32 @@ def killed_at(step: int) -> Callable[[int, int], None]:
             raise Killed
 
     return stop
+
+
+def test_a_killed_training_with_channels_last_ends_in_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepack.network.train._CHECKPOINT_EVERY_S", 0.0)
+
+    def convolving(folder: Path, before: Callable[[int, int], None] | None = None) -> Trainer:
+        model = model_of(
+            lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 2), nn.Flatten()), (1, 4, 4)
+        )
+        given = Training(steps=8, batch_size=8, learning_rate=0.01)
+        return Trainer(
+            model, make_teacher(model), samples(), given, checkpoint=folder / "checkpoint.pt", key="k", seed=3,
+            before_step=before, learns_norms=True,
+        )  # fmt: skip
+
+    whole = convolving(tmp_path / "whole")
+    whole.run(Silent(), what="x")
+    assert whole.layout is torch.channels_last
+    with pytest.raises(Killed):
+        convolving(tmp_path, killed_at(5)).run(Silent(), what="x")
+    resumed = convolving(tmp_path)
+    resumed.run(Silent(), what="x")
+
+    assert same(state_of(resumed), state_of(whole))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
