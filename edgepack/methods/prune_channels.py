@@ -32,7 +32,10 @@ _CHECKED_SAMPLES = 2
 _MEASURED_BATCHES = 16
 _JUDGING_BATCHES = 4
 _FITTED_SAMPLES_MAX = 1024
-_FITTED_VALUES_MAX = 60_000_000  # of their inputs: what is alive of them at one layer is in memory at once
+_FITTED_VALUES_MAX = 60_000_000  # of their inputs
+_ALIVE_VALUES_MAX = (
+    500_000_000  # of their widest layer: what is alive of them at one layer, in two networks, is in memory at once
+)
 _FITTING_BATCH = 32
 
 
@@ -198,8 +201,8 @@ class PruneChannels(Section):
         from edgepack.network.model import as_tensors
 
         before = work.model.network
+        fitting, judging = self._fitting(work, context)
         work.remove(gone)
-        fitting, judging = self._fitting(context)
         if not self.refit or not gone or not len(fitting):
             self._measure_norms(work, context)
             return
@@ -209,15 +212,21 @@ class PruneChannels(Section):
         found = recover(work.model, before, rows_left(before, gone), batches, context.train.take(np.sort(judging)))
         losses = f"{found.distance_measured:.4g} → {found.distance_fitted:.4g}"
         context.progress.done(
-            f"{len(found.fitted)} layers, loss {losses}" if found.fitted else f"no gain: {losses}; left as they were"
+            f"{len(found.fitted)} layers, loss {losses}"
+            if found.fitted
+            else f"no gain: {losses}; only batch norms' statistics are new"
         )
 
-    def _fitting(self, context: Context) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
+    def _fitting(self, work: Narrowing, context: Context) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
         """Batches of samples that layers are fitted to, as many as there are and memory has room for, and others that judge the fit."""
+        from edgepack.network.channels.lockstep import widest
+
         order = _order(context)
         judging = max(1, min(_JUDGING_BATCHES * self.train.batch_size, len(order) // 4))
         values = max(math.prod(spec.shape[1:]) for spec in context.original.inputs)
-        count = min(_FITTED_SAMPLES_MAX, max(_FITTING_BATCH, _FITTED_VALUES_MAX // values))
+        alive = widest(work.model.network, work.model.example())
+        count = max(_FITTING_BATCH, min(_FITTED_VALUES_MAX // values, _ALIVE_VALUES_MAX // alive))
+        count = min(_FITTED_SAMPLES_MAX, count)
         chosen = order[:-judging][:count]
         return [chosen[start : start + _FITTING_BATCH] for start in range(0, len(chosen), _FITTING_BATCH)], order[
             -judging:

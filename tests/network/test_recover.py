@@ -72,6 +72,30 @@ def test_new_statistics_are_kept_where_no_layer_can_be_fitted() -> None:
     assert all(torch.equal(value, weights[name]) for name, value in hurt.named_parameters())
 
 
+def test_outputs_that_are_no_numbers_are_as_far_as_can_be() -> None:
+    network = _network()
+    broken: Any = copy.deepcopy(network)
+    with torch.no_grad():
+        broken[8].weight.fill_(float("nan"))
+    assert distance(_model(network), broken, network, _samples(20)) == np.inf
+
+
+def test_one_output_of_one_sample_has_a_distance() -> None:
+    network: Any = nn.Sequential(nn.Flatten(), nn.Linear(192, 1)).eval()
+    assert distance(_model(network), network, network, _samples(1)) == 0
+
+
+def test_a_last_batch_of_one_sample_has_no_statistics() -> None:
+    torch.manual_seed(0)
+    network: Any = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    many = torch.randn(32, 3)
+    measure_anew(network, [(many,), (torch.randn(1, 3),)])
+    torch.testing.assert_close(network[1].running_mean, network[0](many).mean(0).detach())
+    measured = network[1].running_mean.clone()
+    measure_anew(network, [])
+    assert torch.equal(network[1].running_mean, measured)
+
+
 def test_a_network_of_less_confidence_is_not_far_away() -> None:
     network = _network()
     unsure: Any = copy.deepcopy(network)

@@ -147,3 +147,13 @@ def test_weights_stay_where_a_fit_would_only_learn_its_samples_by_heart() -> Non
     weight = network[0].weight.clone()
     assert refit(network, before, {"0": torch.arange(2)}, [(torch.randn(32, 64),)]) == []
     assert torch.equal(network[0].weight, weight)
+
+
+def test_a_layer_of_very_many_inputs_stays_as_it_is() -> None:
+    torch.manual_seed(0)
+    before = nn.Sequential(nn.Linear(5_000, 4), nn.Linear(4, 3)).eval()  # with its bias, one column too many
+    network = copy.deepcopy(before)
+    with torch.no_grad():
+        network[0].weight.mul_(0.9)
+    rows = {name: torch.arange(layer.weight.shape[0]) for name, layer in network.named_children()}
+    assert "0" not in refit(network, before, rows, [(torch.randn(32, 5_000),)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 from torch import nn
@@ -15,9 +16,11 @@ def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def measure_anew(network: nn.Module, batches: Iterable[tuple[torch.Tensor, ...]]) -> None:
-    """Replace the running statistics by the mean over these batches."""
+    """Replace the running statistics by the mean over these batches; a last one of one sample doesn't count, as a sample alone may have no variance."""
     norms = batch_norms(network)
-    if not norms:
+    rest = iter(batches)
+    first = next(rest, None) if norms else None
+    if first is None:
         return
     momentum = [layer.momentum for layer in norms]
     for layer in norms:
@@ -25,8 +28,9 @@ def measure_anew(network: nn.Module, batches: Iterable[tuple[torch.Tensor, ...]]
         layer.momentum = None  # the mean over all batches
         layer.train()
     with torch.no_grad():
-        for batch in batches:
-            network(*batch)
+        for batch in chain([first], rest):
+            if len(batch[0]) > 1 or len(first[0]) == 1:
+                network(*batch)
     for layer, own in zip(norms, momentum, strict=True):
         layer.momentum = own
         layer.eval()

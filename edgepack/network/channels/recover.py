@@ -44,7 +44,7 @@ def recover(
     network.load_state_dict(bare)
     fitted = refit(network, before, rows, samples)
     distance_fitted = distance(model, network, before, judges)
-    if distance_fitted >= distance_measured:
+    if not distance_fitted < distance_measured:
         fitted = []
         network.load_state_dict(measured)
     return Recovered(fitted=tuple(fitted), distance_measured=distance_measured, distance_fitted=distance_fitted)
@@ -63,13 +63,18 @@ def distance(model: Model, network: nn.Module, reference: nn.Module, samples: Sa
 def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     if ours.dim() != 2 or ours.shape[1] < 2:
         scale = (ours * theirs).sum() / ours.square().sum().clamp_min(1e-12)
-        return float((scale * ours - theirs).square().mean() / theirs.var().clamp_min(1e-12))
+        return _told((scale * ours - theirs).square().mean() / theirs.var(correction=0).clamp_min(1e-12))
     wanted = functional.log_softmax(theirs, dim=1)
     apart = [
         functional.kl_div(functional.log_softmax(ours / one, dim=1), wanted, reduction="batchmean", log_target=True)
         for one in _TEMPERATURES
     ]
-    return max(0.0, min(float(one) for one in apart))
+    return max(0.0, min(_told(one) for one in apart))
+
+
+def _told(distance: torch.Tensor) -> float:
+    """A number that can be compared: what can't be computed is infinitely far."""
+    return float(distance.nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
 def _outputs(model: Model, network: nn.Module, samples: Samples) -> list[torch.Tensor]:

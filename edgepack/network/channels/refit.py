@@ -22,6 +22,7 @@ from edgepack.network.channels.state import without
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ, as a share of the mean of the diagonal of X Xᵀ
 _JUDGES_EVERY = 4  # one in so many samples says which λ is best, or that the weights had better stay
 _POSITIONS = 128  # of one sample: more hardly change the fit
+_COLUMNS_MAX = 5_000  # of X: with 4,608, a 3 × 3 kernel over 512 channels, a fit takes 0.8 GB and a minute; VGG-16's first linear layer has 25,088
 
 
 def refit(
@@ -31,7 +32,7 @@ def refit(
 
     `before` has the same layers with more channels; `rows[name]` are the outputs of its layer that `narrower` still has, int64 of shape (outputs,). Both are in
     evaluation mode, without hooks. `samples` are batches of inputs; in memory at once is what is alive of them at one layer, in both networks. Only linear layers and
-    ungrouped 2-D convolutions that a forward calls once are fitted, and only where the fit holds for samples that it wasn't made from.
+    ungrouped 2-D convolutions of up to 5,000 inputs (channels × kernel) that a forward calls once are fitted, and only where the fit holds for samples that it wasn't made from.
     """
     names = [name for name in _called_once(narrower, samples[0]) if name in rows]
     fitted: list[str] = []
@@ -70,13 +71,21 @@ def _called_once(network: nn.Module, samples: Batch) -> list[str]:
     called: list[str] = []
 
     def note(name: str) -> Any:
-        return lambda _layer, _inputs, _output: called.append(name)
+        def called_with(_layer: nn.Module, inputs: Batch, _output: torch.Tensor) -> None:
+            # Where these modes are on, they are all that runs in the thread: no place to stop. Inputs that have names are none of these.
+            if inputs and not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu"):
+                called.append(name)
+
+        return called_with
 
     hooks = [
         layer.register_forward_hook(note(name))
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear)
-        or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros")
+        if (
+            isinstance(layer, nn.Linear)
+            or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros")
+        )
+        and layer.weight[0].numel() < _COLUMNS_MAX
     ]
     try:
         with torch.no_grad():
@@ -96,7 +105,6 @@ def _is_understood(layer: Any, inputs: torch.Tensor) -> bool:
     return bool((found - outputs).abs().max() <= 1e-3 * outputs.abs().max())
 
 
-@torch.no_grad()  # a forward that is stopped may have turned gradients on
 def _fit(layer: Any, name: str, rows: torch.Tensor, forwards: Sequence[tuple[Forward, Forward]]) -> bool:
     """Whether the weights were changed. `forwards` are of the narrower network and of the one before, a pair for each batch, all on their way to this layer."""
     weight, with_bias = layer.weight.flatten(1), layer.bias is not None
@@ -122,11 +130,15 @@ def _fit(layer: Any, name: str, rows: torch.Tensor, forwards: Sequence[tuple[For
 
 def _changed(layer: Any, fitted: _Sums, judging: _Sums) -> bool:
     """Whether the layer has other weights now: those of the best λ, where they come nearer for the samples that judge."""
-    best = min(_RIDGES, key=lambda ridge: judging.left_by(fitted.change(ridge)))
-    if judging.left_by(fitted.change(best)) >= 0:
+    left, best = 0.0, None
+    for ridge in _RIDGES:
+        found = fitted.change(ridge)
+        if (left_by := judging.left_by(found)) < left:
+            left, best = left_by, found
+    if best is None:
         return False  # what was fitted doesn't hold for other samples
     # Without the judges: later layers must find them as they find any other sample.
-    change = fitted.change(best).float()
+    change = best.float()
     inputs = layer.weight.flatten(1).shape[1]
     layer.weight += change[:, :inputs].reshape(layer.weight.shape)
     if layer.bias is not None:
@@ -153,7 +165,8 @@ class _Sums:
     def change(self, ridge: float) -> torch.Tensor:
         """W' - W with this λ."""
         weighted = ridge * self.gram.diagonal().mean().clamp_min(1e-12)
-        matrix = self.gram + weighted * torch.eye(len(self.gram), dtype=torch.float64)
+        matrix = self.gram.clone()
+        matrix.diagonal().add_(weighted)
         found: torch.Tensor = torch.linalg.solve(matrix, self.cross.T)
         return found.T
 
