@@ -160,6 +160,20 @@ class PaddedShortcut(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
+class Grouped(nn.Module):
+    """Convolutions in groups, as in ResNeXt, and a depthwise one with a multiplier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped, self.back = block(3, 16), block(16, 16, groups=4), nn.Conv2d(16, 16, 1)
+        self.multiplied, self.linear = block(16, 32, groups=16, stride=2), nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = functional.relu(x + self.back(self.grouped(x)))
+        return self.linear(self.multiplied(x).mean((2, 3)))
+
+
 class Attention(nn.Module):
     """One transformer block: layer norms, products of two activations, GELU."""
 
@@ -198,6 +212,7 @@ ZOO: Networks = {
 MORE: Networks = {
     "padded shortcut": (PaddedShortcut, (3, 16, 16)),
     "attention": (Attention, (6, 16)),
+    "grouped": (Grouped, (3, 16, 16)),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exporters.zoo import make
 from small_project import PTQ, Project, seeded_network
 from torch import nn
 from torch.nn import functional
@@ -17,11 +18,15 @@ from torch.nn import functional
 from edgepack.bundle.update_base import Base
 from edgepack.core.errors import RecipeError
 from edgepack.core.types import Grid, Samples, Silent, TensorSpec
+from edgepack.exporters import EXPORTERS
+from edgepack.exporters.protocol import ExportOptions
 from edgepack.methods.protocol import Context
 from edgepack.methods.prune_channels import PruneChannels
+from edgepack.methods.quantize import Quantize
 from edgepack.network.channels.work import macs_of, uses_of
 from edgepack.network.model import Model, load_model, predict, save_model
 from edgepack.plan import make_plan
+from edgepack.runtimes import RUNTIMES
 from edgepack.stages.compress import compress
 from edgepack.stages.load import load
 from edgepack.store.cache import StageCache
@@ -161,6 +166,47 @@ def test_what_forward_needs_whole_is_left_alone_and_named(tmp_path: Path) -> Non
     assert set(done.edits[-1]["channels"]) == {"inner", "hidden"}
     assert set(done.lineage[-1]["left_alone"]) == {"outer", "out"}
     assert done.network(torch.zeros(5, 2, 2, 2)).shape == (5, 4)
+
+
+def grouped() -> Model:
+    model = model_of(make("grouped"), lambda: make("grouped"), (3, 16, 16))
+    return replace(model, outputs=(TensorSpec(name="output", shape=(1, 10)),))
+
+
+def test_grouped_convolutions_get_narrower_and_their_cost_is_counted(tmp_path: Path) -> None:
+    done = pruned(grouped(), tmp_path, rounds=2, keep_min=0.01, round_to=2)
+
+    facts, network = done.lineage[-1], done.network
+    counted = macs_of(done.network.state_dict(), uses_of(done.network, done.example()))
+    assert counted == facts["after"]["macs"] <= 0.5 * facts["before"]["macs"]
+    assert facts["left_alone"] == {"linear": "linear makes an output of the model"}
+    inner: Any = network.get_submodule("grouped.0")
+    multiplied: Any = network.get_submodule("multiplied.0")
+    by_hand = inner.out_channels * (inner.in_channels // 4) * 9 * 16 * 16
+    assert inner.weight.numel() * 16 * 16 == by_hand and inner.groups == 4
+    assert min(inner.in_channels, inner.out_channels) >= 8  # with one a group it would be another kind of layer
+    assert (multiplied.groups, multiplied.out_channels) == (multiplied.in_channels, 2 * multiplied.in_channels)
+    assert multiplied.in_channels == inner.in_channels  # the stem's, which a residual sum ties
+    assert done.build()(torch.zeros(3, 3, 16, 16)).shape == (3, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["arm64", "intel", "x86_64"])
+def test_narrower_grouped_convolutions_are_the_same_on_each_runtime(target: str, tmp_path: Path) -> None:
+    profile, original = load_target(target), grouped()
+    about = replace(context(original, tmp_path), constraints=profile.quantization)
+    narrow = pruned(original, tmp_path / "pruned")
+
+    model = Quantize(mode="ptq").apply(narrow, about)
+    exporter = EXPORTERS.load(profile.exporter)(options=ExportOptions())
+    made = exporter.export(model, about.calibration.take(slice(0, 1)), tmp_path, progress=Silent())
+
+    session = RUNTIMES.load(profile.runtime)().open(made.path)
+    theirs = session.run_float(dict(about.calibration.inputs))["output"]
+    steps = np.abs(theirs - predict(model, about.calibration)["output"]) / session.outputs[0].quantization.step
+    assert steps.max() <= 3.0 and steps.mean() <= 0.75
+    (layer,) = (value for name, value in narrow.network.state_dict().items() if name == "grouped.0.weight")
+    assert layer.shape[1] < 4
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 1.0, 1.5])

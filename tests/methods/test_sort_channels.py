@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exporters.zoo import make
 from small_project import PRUNE_AND_QAT, PTQ, Project, seeded_network
 from torch import nn
 
@@ -88,6 +89,20 @@ def test_like_channels_come_to_lie_side_by_side(tmp_path: Path) -> None:
 
     kinds = (done.network.get_parameter("hidden.weight")[:, :8] == 0).all(1).tolist()
     assert kinds in ([True] * 6 + [False] * 6, [False] * 6 + [True] * 6)
+
+
+def test_what_grouped_convolutions_tie_moves_as_one(tmp_path: Path) -> None:
+    model = model_of(make("grouped"), lambda: make("grouped"), (3, 16, 16))
+    model = replace(model, outputs=(TensorSpec(name="output", shape=(1, 10)),))
+    about = context(model, tmp_path)
+    wanted, before = predict(model, about.calibration), model.network.get_parameter("grouped.0.weight").detach().clone()
+
+    done = SortChannels().apply(model, about)
+
+    np.testing.assert_allclose(predict(done, about.calibration)["output"], wanted["output"], rtol=1e-4, atol=1e-5)
+    assert done.lineage[-1]["left_alone"] == {"linear": "linear makes an output of the model"}
+    assert sorted(map(len, done.edits[-1]["channels"].values())) == [4, 4]
+    assert not torch.equal(done.network.get_parameter("grouped.0.weight"), before)
 
 
 def test_zeros_and_their_masks_move_together(tiny: Model, tmp_path: Path) -> None:

@@ -59,14 +59,10 @@ def test_what_a_residual_sum_and_a_concatenation_tie_together_is_one_group(netwo
     assert group.obstacle == ""
 
 
-def test_outputs_and_grouped_convolutions_are_obstacles(network: nn.Module) -> None:
+def test_outputs_are_obstacles(network: nn.Module) -> None:
     obstacles = {name: group.obstacle for name, group in groups_of(network).items() if group.obstacle}
 
-    assert obstacles == {
-        "out": "out makes an output of the model",
-        "grouped": "grouped divides its channels in groups",
-        "last": "grouped divides its channels in groups",
-    }
+    assert obstacles == {"out": "out makes an output of the model"}
 
 
 def test_a_flattened_channel_has_a_place_for_each_pixel() -> None:

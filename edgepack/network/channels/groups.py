@@ -6,9 +6,10 @@ batch norm after it, of whatever a residual sum ties to it, and of every layer t
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgepack.core.errors import RecipeError, did_you_mean
+from edgepack.network.channels.ties import Part, Tied, has_own_groups, is_one_to_one, tied
 
 Places = NDArray[np.intp]
+# With one channel a group, or one group, a convolution would be of another kind, whose channels hang together in other ways.
+_LEAST_TIED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class ChannelGroup:
     """Channels 0 … `channels` - 1 that move together, named by the first layer that makes them.
 
     `layers` are all that make or read them, `makers` those that make them. `obstacle` says why they must stay as they are; '' where nothing is known that speaks against it.
+    `least` of each class must stay. A channel has several places in a layer where grouped convolutions tie them together (`ties.py`).
     """
 
     name: str
@@ -47,6 +52,12 @@ class ChannelGroup:
     makers: tuple[str, ...]
     slices: tuple[Slice, ...]
     obstacle: str
+    least: int = 1
+
+    @property
+    def tied(self) -> int:
+        """How many channels of a layer each channel stands for: a number that divides those of every layer that makes them."""
+        return math.gcd(*(one.places.shape[1] for one in self.slices if one.makes)) or 1
 
     @property
     def classes(self) -> tuple[Places, ...]:
@@ -76,7 +87,8 @@ def channel_groups(network: nn.Module, example: tuple[torch.Tensor, ...]) -> tup
         except Exception:  # noqa: BLE001  # a third party's tracer: whatever it stumbles on, no channels are known
             return ()
     names = {module: name for name, module in network.named_modules()}
-    return tuple(_group(one, names, graph) for one in found)
+    groups = [_read(one, names, graph) for one in found]
+    return tuple(_group(groups, ties) for ties in tied([(one.channels, one.parts) for one in groups]))
 
 
 def named_layers(network: nn.Module, names: Iterable[str], *, where: str) -> None:
@@ -87,49 +99,96 @@ def named_layers(network: nn.Module, names: Iterable[str], *, where: str) -> Non
             raise RecipeError(f"{where}: the model has no layer '{name}'{did_you_mean(name, layers)}")
 
 
-def _group(found: Any, names: dict[Any, str], graph: Any) -> ChannelGroup:
-    root = found[0].dep.target.module
-    slices: dict[tuple[str, int], Slice] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """One of torch-pruning's groups, before grouped convolutions tie it to others."""
+
+    name: str
+    channels: int
+    layers: tuple[str, ...]
+    parts: tuple[Part, ...]
+    tensors: tuple[tuple[tuple[str, int], ...], ...]  # of each part, with axes
+    obstacles: tuple[str, ...]
+
+
+def _read(found: Any, names: dict[Any, str], graph: Any) -> _Found:
     layers: list[str] = []
-    makers: list[str] = []
+    parts: list[Part] = []
+    held: list[tuple[tuple[str, int], ...]] = []
     obstacles: list[str] = []
     for item in found:
         node, module = item.dep.target, item.dep.target.module
         makes = graph.is_out_channel_pruning_fn(item.dep.handler)
         if isinstance(module, nn.Module) and module in names:
             layers.append(names[module])
-            makers += [names[module]] if makes else []
+            channels, positions = tuple(item.root_idxs), tuple(item.idxs)
+            parts.append(Part(layer=names[module], module=module, makes=makes, channels=channels, positions=positions))
             if makes and not node.outputs:
                 obstacles.append(f"{names[module]} makes an output of the model")
         elif node.type == graph.ops.OPTYPE.OUTPUT:
             obstacles.append("it is an output of the model")
         tensors, obstacle = _tensors_of(module, names, graph, makes=makes)
+        held += [tensors] if isinstance(module, nn.Module) and module in names else []
         obstacles += [obstacle] if obstacle else []
-        placed = None if not tensors else _places(item.idxs, item.root_idxs)
-        if tensors and placed is None:
-            obstacles.append(f"{names[module]} holds its channels in unequal shares")
-        for tensor, axis in tensors if placed is not None else ():
-            assert placed is not None
-            slices[tensor, axis] = Slice(tensor=tensor, axis=axis, channels=placed[0], places=placed[1], makes=makes)
-    return ChannelGroup(
-        name=names[root],
+    return _Found(
+        name=names[found[0].dep.target.module],
         channels=len(found[0].idxs),
-        layers=tuple(dict.fromkeys(layers)),
-        makers=tuple(dict.fromkeys(makers)),
-        slices=tuple(slices.values()),
-        obstacle=obstacles[0] if obstacles else "",
+        layers=tuple(layers),
+        parts=tuple(parts),
+        tensors=tuple(held),
+        obstacles=tuple(obstacles),
     )
 
 
-def _places(positions: Iterable[int], channels: Iterable[int]) -> tuple[Places, Places] | None:
+def _group(all_found: Sequence[_Found], ties: Tied) -> ChannelGroup:
+    found = [all_found[member] for member in ties.members]
+    slices, unequal = _slices(all_found, ties)
+    obstacles = [*(obstacle for one in found for obstacle in one.obstacles), ties.obstacle, unequal]
+    return ChannelGroup(
+        name=found[0].name,
+        channels=ties.count,
+        layers=tuple(dict.fromkeys(layer for one in found for layer in one.layers)),
+        makers=tuple(dict.fromkeys(part.layer for one in found for part in one.parts if part.makes)),
+        slices=slices,
+        obstacle=next((obstacle for obstacle in obstacles if obstacle), ""),
+        least=_LEAST_TIED if ties.layers else 1,
+    )
+
+
+def _slices(all_found: Sequence[_Found], ties: Tied) -> tuple[tuple[Slice, ...], str]:
+    """The slices, and why there are no others."""
+    held: dict[tuple[str, int], set[tuple[int, int]]] = defaultdict(set)
+    owners: dict[tuple[str, int], Part] = {}
+    for member in ties.members:
+        numbers = ties.numbers[member].tolist()
+        for part, tensors in zip(all_found[member].parts, all_found[member].tensors, strict=True):
+            for tensor, axis in tensors:
+                # What a group of a convolution reads stands along one axis for all its groups.
+                size = part.module.weight.shape[1] if axis == 1 and getattr(part.module, "groups", 1) > 1 else None
+                owners[tensor, axis] = part
+                held[tensor, axis].update(
+                    (numbers[channel], position if size is None else position % size)
+                    for channel, position in zip(part.channels, part.positions, strict=True)
+                )
+    slices, unequal = [], ""
+    for (tensor, axis), pairs in held.items():
+        placed = _places(pairs)
+        if placed is None:
+            unequal = unequal or f"{owners[tensor, axis].layer} holds its channels in unequal shares"
+            continue
+        makes = owners[tensor, axis].makes
+        slices.append(Slice(tensor=tensor, axis=axis, channels=placed[0], places=placed[1], makes=makes))
+    return tuple(slices), unequal
+
+
+def _places(pairs: Iterable[tuple[int, int]]) -> tuple[Places, Places] | None:
     """The channels in rising order and their positions, one row each; None where one has more of them than another."""
     members: dict[int, list[int]] = defaultdict(list)
-    for position, channel in zip(positions, channels, strict=True):
+    for channel, position in sorted(pairs):
         members[channel].append(position)
     if len({len(found) for found in members.values()}) != 1:
         return None
-    order = sorted(members)
-    return np.array(order, np.intp), np.array([members[channel] for channel in order], np.intp)
+    return np.array(list(members), np.intp), np.array(list(members.values()), np.intp)
 
 
 def _tensors_of(
@@ -145,7 +204,7 @@ def _tensors_of(
         if isinstance(module, kinds):
             places = tensors(module, makes)
             if places is None:
-                return (), f"{name} divides its channels in groups"
+                return (), f"{name} makes one channel of several, in groups"
             state = module.state_dict()
             return tuple((f"{name}.{key}" if name else key, axis) for key, axis in places if key in state), ""
     if graph.get_pruner_of_module(module) is not None:
@@ -154,14 +213,14 @@ def _tensors_of(
 
 
 def _of_convolution(module: Any, makes: bool) -> tuple[tuple[str, int], ...] | None:
-    if (
-        module.groups == module.in_channels == module.out_channels and module.groups > 1
-    ):  # depthwise: one channel in, one out
+    if is_one_to_one(module):
         return ("weight", 0), ("bias", 0)
-    if module.groups != 1:
-        return None
+    if module.groups > 1 and module.groups == module.out_channels:
+        return None  # torch-pruning takes it for one to one
     out_axis = 1 if module.transposed else 0
-    return (("weight", out_axis), ("bias", 0)) if makes else (("weight", 1 - out_axis),)
+    places = (("weight", out_axis), ("bias", 0)) if makes else (("weight", 1 - out_axis),)
+    # Where whole groups go, the second axis, a group's own, stays.
+    return tuple(one for one in places if one != ("weight", 1)) if has_own_groups(module) else places
 
 
 def _of_linear(_module: Any, makes: bool) -> tuple[tuple[str, int], ...]:

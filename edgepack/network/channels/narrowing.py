@@ -33,10 +33,11 @@ class Limits:
     keep_min: float
     round_to: int
 
-    def kept(self, wanted: int, *, now: int, at_first: int) -> int:
-        """How many of `now` channels stay when `wanted` should, of those that were there `at_first`."""
-        least = max(1, math.ceil(self.keep_min * at_first), wanted)
-        return min(now, math.ceil(least / self.round_to) * self.round_to)
+    def kept(self, wanted: int, *, now: int, at_first: int, least: int = 1, tied: int = 1) -> int:
+        """How many of `now` channels stay when `wanted` should, of those that were there `at_first`; `tied` of a layer's go as one."""
+        stay = max(least, math.ceil(self.keep_min * at_first), wanted)
+        step = self.round_to // math.gcd(self.round_to, tied)
+        return min(now, math.ceil(stay / step) * step)
 
 
 class Narrowing:
@@ -168,7 +169,9 @@ class Narrowing:
             for members in group.classes:
                 own = scores[group.name][members]
                 first = int(self._at_first[group.name][self.kept[group.name][members[0]]])
-                stay = limits.kept(wanted(first, own), now=len(members), at_first=first)
+                stay = limits.kept(
+                    wanted(first, own), now=len(members), at_first=first, least=group.least, tied=group.tied
+                )
                 gone.append(members[np.argsort(own, kind="stable")[: len(members) - stay]])
             picked.append((group, np.sort(np.concatenate(gone))))
         return [(group, gone) for group, gone in picked if len(gone)]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgepack.network.channels.ties import has_own_groups
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -47,14 +49,23 @@ def _built(build: Callable[[], nn.Module], shapes: Shapes) -> nn.Module:
 def _tell(layer: Any) -> None:
     """A layer's own counts, from the shape of its weight."""
     if isinstance(layer, nn.modules.conv._ConvNd):
-        if layer.groups > 1:  # depthwise: channel_groups takes no other grouped convolution
-            layer.in_channels = layer.out_channels = layer.groups = layer.weight.shape[0]
-        else:
-            outward, inward = layer.weight.shape[:2] if not layer.transposed else reversed(layer.weight.shape[:2])
-            layer.out_channels, layer.in_channels = outward, inward
+        _tell_convolution(layer)
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         layer.num_features = len(layer.running_mean if layer.running_mean is not None else layer.weight)
     elif isinstance(layer, nn.PReLU):
         layer.num_parameters = layer.weight.numel()
+
+
+def _tell_convolution(layer: Any) -> None:
+    """Its channels; and its groups, where each input channel has its own. Else those are as many as before."""
+    first, second = layer.weight.shape[:2]
+    if has_own_groups(layer):
+        times = layer.out_channels // layer.in_channels
+        layer.groups = layer.in_channels = first if layer.transposed else first // times
+        layer.out_channels = layer.in_channels * times
+    else:
+        layer.out_channels, layer.in_channels = first, second * layer.groups
+        if layer.transposed:
+            layer.out_channels, layer.in_channels = second * layer.groups, first
