@@ -67,4 +67,5 @@ def _cropped(images: torch.Tensor, area_min: float, rng: np.random.Generator) ->
     moves = np.zeros((count, 2, 3), np.float32)
     moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scales[:, 0], scales[:, 1], centres
     grid = functional.affine_grid(torch.from_numpy(moves), list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    found = functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found.to(images.dtype) if images.is_floating_point() else found.round().to(images.dtype)

@@ -57,6 +57,15 @@ def test_a_crop_enlarges_a_part_of_each_image() -> None:
     assert float((found[:, :, :, 1:] - found[:, :, :, :-1]).min()) >= -1e-6
 
 
+def test_a_crop_of_integers_is_made_of_integers() -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(4, 3, 16, 16)
+
+    (found,) = changed((images,), augment=("crop",))
+
+    assert found.dtype == torch.uint8 and found.shape == images.shape
+    assert not torch.equal(found, images)
+
+
 def test_how_small_a_crop_may_be_needs_a_crop() -> None:
     with pytest.raises(RecipeError, match="'crop_min' needs \"crop\" in 'augment'"):
         validate(Training, {"steps": 1, "crop_min": 0.5, "augment": ["hflip"]}, where="train")
