@@ -227,10 +227,8 @@ class PruneChannels(Section):
         alive = widest(work.model.network, work.model.example())
         count = max(_FITTING_BATCH, min(_FITTED_VALUES_MAX // values, _ALIVE_VALUES_MAX // alive))
         count = min(_FITTED_SAMPLES_MAX, count)
-        chosen = order[:-judging][:count]
-        return [chosen[start : start + _FITTING_BATCH] for start in range(0, len(chosen), _FITTING_BATCH)], order[
-            -judging:
-        ]
+        chosen, judges = order[:-judging][:count], order[-judging:]
+        return [chosen[start : start + _FITTING_BATCH] for start in range(0, len(chosen), _FITTING_BATCH)], judges
 
     def _measure_norms(self, work: Narrowing, context: Context) -> None:
         from edgepack.network.channels.norms import measure_anew
