@@ -17,21 +17,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgepack.bundle.update_base import Base
+    from edgepack.network.channels.by_latency import Latency
     from edgepack.network.model import Model
     from edgepack.targets import NumericConstraints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """The measured latency of a network that is being compressed, beside the original's; `where` says of what, by which runtime."""
-
-    ms: float
-    original_ms: float
-    where: str
-
-    @property
-    def ratio(self) -> float:
-        return self.ms / self.original_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

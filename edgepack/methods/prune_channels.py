@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from edgepack.network.training import Training
 if TYPE_CHECKING:
     import torch
 
-    from edgepack.network.channels.by_latency import Found
+    from edgepack.network.channels.by_latency import Found, Watch
     from edgepack.network.channels.groups import ChannelGroup, Places
     from edgepack.network.channels.narrowing import Limits, Measure, Narrowing, Scope, Scores
     from edgepack.network.model import Model
@@ -89,6 +89,7 @@ class PruneChannels(Section):
 
     def apply(self, model: Model, context: Context) -> Model:
         """The smaller model. Raises RecipeError for an ignored layer that doesn't exist, or a share that can't be reached."""
+        from edgepack.network.channels.by_latency import latency_facts
         from edgepack.network.channels.groups import named_layers
         from edgepack.network.channels.narrowing import Narrowing
         from edgepack.network.model import as_tensors
@@ -99,7 +100,8 @@ class PruneChannels(Section):
         work = Narrowing(model, few, ignore=self.ignore)
         before = _costs(work)
         context.progress.done(f"{len(work.kept)} groups of layers, {len(work.left_alone)} left alone")
-        goal = self._goal(work, context)  # a share that can't be reached is refused before any training
+        watch = self._watch(context)
+        goal = self._goal(work, context, watch)  # a share that can't be reached is refused before any training
         rounds = self.rounds if context.base is None else 1
         for number in range(1, rounds + 1):
             share = goal.share * number / rounds
@@ -107,13 +109,14 @@ class PruneChannels(Section):
             self._remove(work, gone, context)
             self._train(work, context, number, rounds)
         kept = {name: channels.tolist() for name, channels in work.kept.items()}
+        timed = {} if watch is None else {"latency": latency_facts(work.model, watch, goal)}
         edit = {"kind": KIND, "method": "prune_channels", "channels": kept}
         return replace(work.model, edits=(*model.edits, edit)).with_step(
             method="prune_channels",
             before=before,
             after=_costs(work),
             left_alone=work.left_alone,
-            **_latency_facts(work, context, goal),
+            **timed,
         )
 
     @property
@@ -126,31 +129,36 @@ class PruneChannels(Section):
         """Among which channels the least important ones are found."""
         return "layer" if self.scope == "layer" else "model"
 
-    def _goal(self, work: Narrowing, context: Context) -> Found:
+    def _goal(self, work: Narrowing, context: Context, watch: Watch | None) -> Found:
         """The share of what is counted that goes away in the end. Raises RecipeError for one that can't be reached."""
-        from edgepack.network.channels.by_latency import Found, Probe, share_for_latency
-        from edgepack.network.channels.narrowing import narrower
+        from edgepack.network.channels.by_latency import Found, share_of_macs
 
-        if self.of != "latency" or context.base is not None:
+        if watch is None:
             self._choose(work, context, share=self.sparsity)
             return Found(share=self.sparsity, ratio=1 - self.sparsity, probes=0)
-        measure = context.latency
-        assert measure is not None
         scores = self._scores(work, context)
         whole = _whole(work, context, "macs")
         most = 1 - work.least(scores, measure="macs", scope=self._compared, limits=self._limits()) / whole
         context.progress.start("Timing narrower networks")
-        dense = 1.0 if context.student is None else measure(context.student).ratio
-
-        def time_without(share: float) -> Probe:
-            gone = self._choose(work, context, share=share, scores=scores)
-            smaller = narrower(work.model, gone)
-            left = work.cost("macs", smaller.network.state_dict())
-            return Probe(share=1 - left / whole, ratio=measure(smaller).ratio / dense)
-
-        found = share_for_latency(time_without, most=most, wanted=1 - self.sparsity)
+        found = share_of_macs(
+            work,
+            watch,
+            lambda share: self._choose(work, context, share=share, scores=scores),
+            whole=whole,
+            most=most,
+            wanted=1 - self.sparsity,
+        )
         context.progress.done(f"{found.ratio:.2f} of the latency without {found.share:.0%} of the macs")
         return found
+
+    def _watch(self, context: Context) -> Watch | None:
+        """What times narrower networks; None where the share is not of the latency, or another build has chosen the channels."""
+        from edgepack.network.channels.by_latency import Watch
+
+        if self.of != "latency" or context.base is not None:
+            return None
+        assert context.latency is not None
+        return Watch(measure=context.latency, student=context.student)
 
     def _limits(self) -> Limits:
         from edgepack.network.channels.narrowing import Limits
@@ -265,24 +273,6 @@ class PruneChannels(Section):
         )
         share = 1 - work.cost(self._counted) / _whole(work, context, self._counted)
         trainer.run(context.progress, what=f"Training without {share:.0%} of the {self._counted}")
-
-
-def _latency_facts(work: Narrowing, context: Context, goal: Found) -> dict[str, Any]:
-    """What a lineage says of latencies: that of the network that came out, with its own choice of channels, and how the share was found."""
-    if context.latency is None or context.base is not None:
-        return {}
-    found = context.latency(work.model)
-    dense = 1.0 if context.student is None else context.latency(context.student).ratio
-    return {
-        "latency": {
-            "before_ms": found.original_ms * dense,
-            "after_ms": found.ms,
-            "ratio": round(found.ratio / dense, 4),
-            "of": found.where,
-            "macs_share": round(goal.share, 4),
-            "probes": goal.probes,
-        }
-    }
 
 
 def _costs(work: Narrowing) -> dict[str, int]:

@@ -13,7 +13,7 @@ from edgepack.core.digest import digest_of
 from edgepack.core.errors import EnvironmentProblem
 from edgepack.core.files import write_json
 from edgepack.core.types import Array, Artifact, Progress, Silent
-from edgepack.methods.protocol import Latency
+from edgepack.network.channels.by_latency import Latency
 from edgepack.plan import BuildPlan
 from edgepack.runtimes import Session
 from edgepack.stages.evaluate import border

@@ -11,8 +11,8 @@ import pytest
 from methods.test_prune_channels import context, tiny
 
 from edgepack.core.errors import RecipeError
-from edgepack.methods.protocol import Latency
 from edgepack.methods.prune_channels import PruneChannels
+from edgepack.network.channels.by_latency import Latency
 from edgepack.network.channels.work import macs_of, uses_of
 from edgepack.network.model import Model
 
