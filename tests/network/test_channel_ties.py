@@ -14,6 +14,7 @@ from edgepack.core.types import TensorSpec
 from edgepack.network.channels.groups import ChannelGroup, channel_groups
 from edgepack.network.channels.narrowing import Narrowing
 from edgepack.network.channels.state import moved
+from edgepack.network.channels.ties import Part, tied
 from edgepack.network.model import Model
 
 
@@ -206,3 +207,29 @@ def test_groups_that_leave_no_choice_are_obstacles() -> None:
         "several": "",
         "a": "several has groups, and reads channels that no layer makes",
     }
+
+
+def test_groups_and_channels_keep_the_order_of_their_first_members() -> None:
+    """Four groups of channels: two layers tie the last to the first, channels in descending order, and the third to the second."""
+    wide, pair = nn.Conv2d(8, 8, 1, groups=2), nn.Conv2d(4, 4, 1, groups=2)
+
+    def reads(layer: str, module: nn.Module, *positions: int) -> Part:
+        channels = tuple(range(len(positions)))
+        return Part(layer=layer, module=module, makes=False, channels=channels, positions=positions)
+
+    found = tied(
+        [
+            (4, [reads("wide", wide, 3, 2, 1, 0)]),
+            (2, [reads("pair", pair, 1, 0)]),
+            (2, [reads("pair", pair, 2, 3)]),
+            (4, [reads("wide", wide, 4, 5, 6, 7)]),
+            (3, []),
+        ]
+    )
+
+    assert [one.members for one in found] == [(0, 3), (1, 2), (4,)]
+    assert [one.layers for one in found] == [("wide",), ("pair",), ()]
+    assert [one.count for one in found] == [4, 2, 3]
+    numbers = {member: own.tolist() for one in found for member, own in one.numbers.items()}
+    assert numbers == {0: [0, 1, 2, 3], 3: [3, 2, 1, 0], 1: [0, 1], 2: [1, 0], 4: [0, 1, 2]}
+    assert tied([]) == ()

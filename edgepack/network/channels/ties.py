@@ -57,39 +57,36 @@ def tied(groups: Sequence[tuple[int, Sequence[Part]]]) -> tuple[Tied, ...]:
     Channels are numbered by the first of those they consist of, so numbers stay in order when some go.
     """
     starts = np.concatenate([[0], np.cumsum([count for count, _ in groups])]).astype(int)
-    channels, owners = _Sets(int(starts[-1])), _Sets(len(groups))
+    same_channel: list[tuple[int, int]] = []
+    same_group: list[tuple[int, int]] = []
     layers: dict[int, list[str]] = defaultdict(list)
     obstacles: dict[int, str] = {}
     for parts in _by_grouped_layer(groups):
         seen: dict[tuple[bool, int], int] = {}
         for index, part in parts:
-            owners.join(parts[0][0], index)
+            same_group.append((parts[0][0], index))
             for channel, position in zip(part.channels, part.positions, strict=True):
                 node = int(starts[index]) + channel
-                channels.join(seen.setdefault(_key(part, position), node), node)
+                same_channel.append((seen.setdefault(_key(part, position), node), node))
         layers[parts[0][0]].append(parts[0][1].layer)
         if obstacle := _incomplete([part for _, part in parts]):
             obstacles[parts[0][0]] = obstacle
+    channels = _firsts(int(starts[-1]), same_channel)
     together: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(groups)):
-        together[owners.first(index)].append(index)
+    for index, first in enumerate(_firsts(len(groups), same_group).tolist()):
+        together[first].append(index)
     return tuple(_joined(members, starts, channels, layers, obstacles) for members in together.values())
 
 
-class _Sets:
-    """Disjoint sets of numbers, each known by its least member."""
+def _firsts(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.intp]:
+    """For each number below `count` the least one that pairs join it to, by way of others, too."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def __init__(self, size: int) -> None:
-        self._above = list(range(size))
-
-    def first(self, one: int) -> int:
-        while self._above[one] != one:
-            self._above[one] = one = self._above[self._above[one]]
-        return one
-
-    def join(self, one: int, other: int) -> None:
-        low, high = sorted((self.first(one), self.first(other)))
-        self._above[high] = low
+    one, other = np.array(pairs, np.intp).reshape(-1, 2).T
+    _, sets = connected_components(coo_array((np.ones(len(pairs)), (one, other)), (count, count)), directed=False)
+    _, firsts = np.unique(sets, return_index=True)
+    return firsts[sets]
 
 
 def _by_grouped_layer(groups: Sequence[tuple[int, Sequence[Part]]]) -> list[list[tuple[int, Part]]]:
@@ -131,9 +128,13 @@ def _incomplete(parts: Sequence[Part]) -> str:
 
 
 def _joined(
-    members: list[int], starts: NDArray[Any], channels: _Sets, layers: dict[int, list[str]], obstacles: dict[int, str]
+    members: list[int],
+    starts: NDArray[Any],
+    channels: NDArray[np.intp],
+    layers: dict[int, list[str]],
+    obstacles: dict[int, str],
 ) -> Tied:
-    first = {m: [channels.first(node) for node in range(int(starts[m]), int(starts[m + 1]))] for m in members}
+    first = {m: channels[starts[m] : starts[m + 1]].tolist() for m in members}
     number = {node: i for i, node in enumerate(sorted({node for own in first.values() for node in own}))}
     tying = tuple(dict.fromkeys(layer for m in members for layer in layers[m]))
     obstacle = next((obstacles[m] for m in members if m in obstacles), "")
