@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -18,13 +17,13 @@ from edgepack.core.types import Array, Signature
 from edgepack.runtimes.borders import check_inputs, check_names, to_codes, to_real
 from edgepack.runtimes.grid import dequantize
 from edgepack.runtimes.onnxruntime_graph import Graph, execution_types, keep
+from edgepack.runtimes.onnxruntime_library import errors, library, one_line, options_for, translated
 from edgepack.runtimes.protocol import Execution, Operator
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession
 
 _CPU = "CPUExecutionProvider"
-_FATAL = 4
 _SHOWN_BYTES_MAX = 2**30  # a larger model is not written out a second time to see what runs
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -50,7 +49,7 @@ class OnnxRuntime(Section):
 
         Raises StageError for a file that is no model, UnsupportedError for operators, versions or shapes that can't be run here.
         """
-        onnxruntime = _library()
+        onnxruntime = library()
         model = _read(path)
         graph = Graph(model)
         quantized = graph.is_quantized()
@@ -75,7 +74,7 @@ class OnnxRuntime(Section):
         )
 
     def absent(self) -> str:
-        available = _library().get_available_providers()
+        available = library().get_available_providers()
         if not self.providers or self.providers[0] in available:
             return ""
         return f"{self.providers[0]}: ONNX Runtime has only {', '.join(available)} here"
@@ -96,17 +95,17 @@ class OnnxRuntime(Section):
         chain = list(dict.fromkeys((*there, _CPU)))
         problem = ""
         while True:
-            options = _options(onnxruntime, threads, exact_sums=self.exact_sums)
+            options = options_for(onnxruntime, threads, exact_sums=self.exact_sums)
             if path.stat().st_size < _SHOWN_BYTES_MAX and set(chain) <= {_CPU, "CUDAExecutionProvider"}:
                 options.optimized_model_filepath = str(optimized)  # what TensorRT compiles can't be written as a graph
             providers = [(name, self.provider_options.get(name, {})) for name in chain]
             try:
                 # Its own way to fall back prints to the terminal, and would move a running session to the CPU in silence.
                 session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
-            except _errors() as exc:
+            except errors() as exc:
                 if chain[0] == _CPU:
-                    raise _translated(path, exc, self.version()) from exc
-                problem = problem or f" ({_one_line(exc)})"
+                    raise translated(path, exc, self.version()) from exc
+                problem = problem or f" ({one_line(exc)})"
                 chain = chain[1:]
             else:
                 return session, _not_there(self.providers, session.get_providers(), problem)
@@ -171,70 +170,12 @@ class OnnxRuntimeSession:
         names = [item.name for item in self._session.get_outputs()]
         try:
             values = self._session.run(names, given)
-        except _errors() as exc:
-            raise StageError(f"{self._path}: ONNX Runtime failed while running the model: {_one_line(exc)}") from exc
+        except errors() as exc:
+            raise StageError(f"{self._path}: ONNX Runtime failed while running the model: {one_line(exc)}") from exc
         found = dict(zip(names, values, strict=True))
         if self._kept is not None:
             self._last = {**given, **found}
         return {item.name: found[item.name] for item in self.outputs}
-
-
-def _library() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as exc:
-        raise EnvironmentProblem(
-            f"ONNX Runtime can't be loaded ({exc}); install it with: pip install onnxruntime"
-        ) from exc
-    onnxruntime.set_default_logger_severity(
-        _FATAL
-    )  # what it has to say comes as an exception; its log is for its makers
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoModel,
-        state.NoSuchFile,
-    )
-    return (
-        *own,
-        state.NotImplemented,
-        state.RuntimeException,
-        state.EPFail,
-        state.EngineError,
-        RuntimeError,
-        ValueError,
-    )
-
-
-def _options(onnxruntime: Any, threads: int, *, exact_sums: bool | None) -> SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    options.use_deterministic_compute = True
-    # Without VNNI, pairs of uint8 × int8 products are added in 16 bits, which saturate (onnxruntime.ai, quantization, "reduce_range").
-    if exact_sums or (exact_sums is None and _lacks_vnni()):
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def _lacks_vnni() -> bool:
-    """Whether this is an x86 CPU whose kernel lists no VNNI; False where nothing tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
-    return "sse2" in flags and not {"avx512_vnni", "avx_vnni"} & set(flags)
 
 
 def _read(path: Path) -> Any:
@@ -246,7 +187,7 @@ def _read(path: Path) -> Any:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as exc:
-        raise StageError(f"{path}: not a whole ONNX model: {_one_line(exc)}; convert it again") from exc
+        raise StageError(f"{path}: not a whole ONNX model: {one_line(exc)}; convert it again") from exc
     if not model.graph.output:
         raise StageError(f"{path}: not a whole ONNX model: its graph has no outputs; convert it again")
     return model
@@ -294,28 +235,3 @@ def _not_there(wanted: tuple[str, ...], ran_on: list[str], problem: str) -> tupl
         return ()
     what = "not run on a GPU" if ran_on[0] == _CPU else f"not run by {wanted[0]}"
     return (f"{what}: ONNX Runtime has no {wanted[0]} that works here{problem}; ran on {ran_on[0]}",)
-
-
-def _translated(path: Path, exc: Exception, library: str) -> Exception:
-    """ONNX Runtime's own error as ours: what it can't run, or what is no model."""
-    said = _one_line(exc)
-    kind = type(exc).__name__
-    unknown = (
-        "NOT_IMPLEMENTED",
-        "is not a registered",
-        "opset",
-        "Opset",
-        "IR version",
-        "not supported",
-        "No Op registered",
-    )
-    if kind == "NotImplemented" or any(words in said for words in unknown):
-        return UnsupportedError(f"{path}: ONNX Runtime {library} can't run this model: {said}")
-    if kind == "NoSuchFile" or "external" in said.lower():
-        return StageError(f"{path}: a file that belongs to the model is missing or damaged: {said}")
-    return StageError(f"{path}: ONNX Runtime {library} can't open this model: {said}; convert it again")
-
-
-def _one_line(exc: Exception) -> str:
-    """The library's words without the places in its source code."""
-    return re.sub(r"/onnxruntime_src/\S+:\d+ ", "", " ".join(str(exc).split()))[:600]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.core.errors import SourceError, UnsupportedError
 from edgepack.core.said import first_line
 from edgepack.core.types import Array
+from edgepack.network.from_onnx.values import array_of, attribute_of, constant_of, external_file, is_external
 
 if TYPE_CHECKING:
     import onnx
@@ -85,7 +86,7 @@ def check_model(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     _check_opset(model, where)
     _check_operators(model, where)
     _sorted_nodes(model, where)
-    return tuple(dict.fromkeys(_external(tensor, path) for tensor in _tensors(model) if _is_external(tensor)))
+    return tuple(dict.fromkeys(external_file(tensor, path) for tensor in _tensors(model) if is_external(tensor)))
 
 
 def inputs_of(model: onnx.ModelProto) -> tuple[Input, ...]:
@@ -120,12 +121,12 @@ def graph_of(model: onnx.ModelProto, path: Path) -> Graph:
         raise SourceError(f"{where}: is no valid ONNX model: {first_line(exc)}; export it again") from exc
     if model.functions:
         model = inliner.inline_local_functions(model)
-    constants = {tensor.name: _array(tensor, path) for tensor in model.graph.initializer}
+    constants = {tensor.name: array_of(tensor, path) for tensor in model.graph.initializer}
     nodes = []
     for node in _sorted_nodes(model, where):
-        attributes = {item.name: _attribute(item, path) for item in node.attribute}
+        attributes = {item.name: attribute_of(item, path) for item in node.attribute}
         if node.op_type == "Constant":
-            constants[node.output[0]] = _constant(attributes)
+            constants[node.output[0]] = constant_of(attributes)
         else:
             nodes.append(
                 Node(
@@ -227,86 +228,12 @@ def _sorted_nodes(model: onnx.ModelProto, where: str) -> list[onnx.NodeProto]:
     return ordered
 
 
-# --- Tensors --------------------------------------------------------------------------------------------------------
-
-
 def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
     yield from model.graph.initializer
     for node in _all_nodes(model):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
-
-
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return bool(tensor.data_location == 1)  # TensorProto.EXTERNAL
-
-
-def _external(tensor: onnx.TensorProto, path: Path) -> Path:
-    """The file of a tensor's values. Raises SourceError unless it lies beside the model and holds them."""
-    about = {item.key: item.value for item in tensor.external_data}
-    location = about.get("location", "")
-    place = f"model.file: {path.name}: the values of '{tensor.name}' are in the external file '{location}'"
-    file: Path = path.parent / location
-    inside = file.resolve().is_relative_to(path.parent.resolve())
-    if not location or Path(location).is_absolute() or not inside:
-        raise SourceError(
-            f"{place}, which lies outside the model's folder; put it beside the model and save the model again"
-        )
-    if not file.is_file():
-        raise SourceError(f"{place}, which is missing; copy it, too, beside the model")
-    needed = int(about.get("offset", 0)) + _size_bytes(tensor)
-    if file.stat().st_size < needed or int(about.get("length", _size_bytes(tensor))) < _size_bytes(tensor):
-        raise SourceError(
-            f"{place}, which has {file.stat().st_size:,} bytes and needs {needed:,}; it is truncated or of another model: copy it again"
-        )
-    return file.resolve()
-
-
-def _size_bytes(tensor: onnx.TensorProto) -> int:
-    import onnx
-
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return int(count * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-
-
-def _array(tensor: onnx.TensorProto, path: Path) -> Array:
-    import numpy as np
-    import onnx
-    from onnx import numpy_helper
-
-    if not _is_external(tensor):
-        array: Array = numpy_helper.to_array(tensor)
-        return array
-    file = _external(tensor, path)
-    offset = int(next((item.value for item in tensor.external_data if item.key == "offset"), 0))
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    count = _size_bytes(tensor) // dtype.itemsize
-    values: Array = np.fromfile(file, dtype=dtype.newbyteorder("<"), count=count, offset=offset)
-    return values.astype(dtype, copy=False).reshape(tuple(tensor.dims))
-
-
-def _attribute(item: onnx.AttributeProto, path: Path) -> Any:
-    import onnx
-
-    if item.type == onnx.AttributeProto.TENSOR:
-        return _array(item.t, path)
-    value = onnx.helper.get_attribute_value(item)
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _constant(attributes: Mapping[str, Any]) -> Array:
-    """The value of a Constant node."""
-    import numpy as np
-
-    (name, value), *_ = attributes.items()
-    if name == "value":
-        array: Array = value
-        return array
-    dtype = np.float32 if "float" in name else np.int64
-    return np.array(value, dtype)
 
 
 def _size(dimension: Any, place: int) -> int | str:
