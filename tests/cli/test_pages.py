@@ -46,6 +46,12 @@ def whole(example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def headings(text: str) -> set[str]:
+    """The anchors that a page's headings get on GitHub."""
+    titles = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"(?m)^#+ (.*)$", text)]
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("name", ["recipe.md", "recipe.schema.json", "manifest.schema.json"])
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == pages()[name], "run: python -m edgepack.cli.reference"
@@ -90,3 +96,33 @@ def test_every_option_of_a_method_is_named_on_its_page(name: str) -> None:
     assert f"## `{name}`" in METHODS_PAGE
     for option in kind.model_fields:
         assert f"`{option}" in METHODS_PAGE, option
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_says_when_to_take_it_what_it_costs_and_whose_idea_it_is(name: str) -> None:
+    section = METHODS_PAGE.partition("## Which to take")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| [")]
+
+    ((_, when, cost, paper),) = [row for row in rows if row[0] == f"[`{name}`](#{name})"]
+
+    assert when and cost
+    (link, *_) = re.findall(r"\]\((https://arxiv\.org/abs/[\d.]+)\)", paper)
+    (own,) = re.findall(rf"(?ms)^## `{name}`$(.*?)^## ", METHODS_PAGE)
+    assert link in own
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in (DOCS.parent / "README.md", *DOCS.rglob("*.md"))}
+    prose = {page: re.sub(r"(?s)```.*?```", "", text) for page, text in pages.items()}
+
+    lost = [
+        f"{page.name}: {link}"
+        for page, text in prose.items()
+        for link in re.findall(r"\]\(([^)\s]+)\)", text)
+        if not link.startswith("http")
+        for path, _, heading in [link.partition("#")]
+        for target in [(page.parent / path).resolve() if path else page]
+        if not target.exists() or (heading and target in prose and heading not in headings(prose[target]))
+    ]
+
+    assert lost == []
