@@ -23,6 +23,7 @@ PAGES = {
     "wire": "pack and unpack of EfficientNet-Lite0 int8's bundle: time, MB/s, memory beside the output",
     "sentiment": "the text example in int8 and int4, and its transformer: accuracy, precision, recall, F1, and bytes on each runtime",
     "tune": "edgepack tune on Fashion-MNIST under 60 kB and one point: found, time, against each method alone (20 minutes, then some)",
+    "tune_alone": "each method alone, and together, under that budget, trained in full on all training images (an hour of one core)",
     "distill": "MNIST, 784-128-10 → 784-64-10: labels alone against distillation, 3 seeds",
     "compression": "LeNets over 3 seeds, then ResNet-20, DS-CNN and EfficientNet-Lite0 by every compressed recipe: points, bytes, time (hours at first)",
     "channels_by_latency": "ResNet-20 with 20 to 60 % of its latency asked off by narrower layers: found, MACs left, measured in pairs",

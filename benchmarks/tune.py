@@ -26,6 +26,7 @@ from edgepack.tune.page import write_pages
 TIME_LIMIT_S = float(os.environ.get("EDGEPACK_BENCHMARK_TUNE_MINUTES", "20")) * 60
 TRIALS = 200  # time ends the search
 WORKERS = 2
+BUDGET = TuneSection(max_size=60_000, max_drop_points=1.0)
 _FILES = ("model.py", "edgepack.toml", "labels.txt", "weights.safetensors")
 
 
@@ -34,9 +35,9 @@ def run() -> None:
     if not any(case.name == "fashion_mnist" for case in cases()):
         return
     with tempfile.TemporaryDirectory() as scratch:
-        project = _project(Path(scratch) / "fashion_mnist")
+        project = fashion_mnist(Path(scratch) / "fashion_mnist")
         recipe = load_recipe(project / "edgepack.toml")
-        recipe = recipe.model_copy(update={"tune": TuneSection(max_size=60_000, max_drop_points=1.0)})
+        recipe = recipe.model_copy(update={"tune": BUDGET})
         started = time.monotonic()
         found = tune(
             recipe,
@@ -81,7 +82,7 @@ class _Told:
                 )
 
 
-def _project(folder: Path) -> Path:
+def fashion_mnist(folder: Path) -> Path:
     """A copy of the example without what earlier builds left."""
     source = EXAMPLES / "fashion_mnist"
     subprocess.run([sys.executable, source / "train.py"], check=True)
