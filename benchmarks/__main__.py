@@ -28,7 +28,7 @@ PAGES = {
     "compression": "LeNets over 3 seeds, then ResNet-20, DS-CNN and EfficientNet-Lite0 by every compressed recipe: points, bytes, time (hours at first)",
     "channels_by_latency": "ResNet-20 with 20 to 60 % of its latency asked off by narrower layers: found, MACs left, measured in pairs",
     "size": "bits a weight of packed weights beside zstd, xz, brotli and Huffman codes; speed of unpacking",
-    "training": "a training step, channels last in memory against as networks were written, interleaved: ResNet-20, its QAT, EfficientNet-Lite0",
+    "training": "a training step, channels last and with memory that is kept, interleaved: ResNet-20, its QAT, EfficientNet-Lite0",
     "memory": "peak memory and time of EfficientNet-Lite0 PTQ and QAT builds",
 }
 
@@ -51,4 +51,5 @@ def main() -> int:
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":  # spawned processes import it
+    sys.exit(main())

@@ -1,17 +1,22 @@
-"""A training step with images as networks were written against channels last in memory, of the examples' networks, interleaved, one thread.
+"""A training step of the examples' networks, interleaved, one thread: images as networks were written against channels last in memory, and memory that is given back
+to the kernel at each `free` against memory that is kept.
 
 Both trainings see the same random images (time doesn't hang on what they show) and begin with the same values. A step is the one of every method: the network forwards and
-backwards, its teacher forwards, Adam. QAT trains a network with NNCF's hooks, whose weights stay as they lie.
+backwards, its teacher forwards, Adam. QAT trains a network with NNCF's hooks, whose weights stay as they lie. How memory is kept is a matter of a whole process, so
+there each training is a process of its own, and the two take turns.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import resource
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +30,7 @@ from edgepack.network.memory_layout import fastest_layout, laid
 from edgepack.network.model import Model, float_network
 from edgepack.network.nncf_extension import ensure_extension
 from edgepack.network.post_training import post_training
+from edgepack.network.runtime_setup import keep_freed_memory
 from edgepack.network.training import Training
 from edgepack.recipe import load_recipe
 from edgepack.sources import open_source
@@ -61,13 +67,17 @@ def run() -> None:
     for case in CASES:
         if os.environ.get("EDGEPACK_BENCHMARK_ONLY", "") not in case.name:
             continue
-        pairs = _pairs(case)
-        ratios = sorted(last / written for written, last in pairs)
-        step_s = statistics.median(written for written, _last in pairs)
-        print(
-            f"{case.name}: a step takes {statistics.median(ratios):.2f} of its time ({ratios[0]:.2f} … {ratios[-1]:.2f}, {len(pairs)} pairs of steps, {step_s:.2f} s as written)",
-            flush=True,
-        )
+        _print_ratio(f"{case.name}, channels last", _pairs(case))
+        _print_ratio(f"{case.name}, memory kept", _memory_pairs(case))
+
+
+def _print_ratio(name: str, pairs: list[tuple[float, float]]) -> None:
+    ratios = sorted(after / before for before, after in pairs)
+    step_s = statistics.median(before for before, _after in pairs)
+    print(
+        f"{name}: a step takes {statistics.median(ratios):.2f} of its time ({ratios[0]:.2f} … {ratios[-1]:.2f}, {len(pairs)} pairs of steps, {step_s:.2f} s without)",
+        flush=True,
+    )
 
 
 def _pairs(case: Case) -> list[tuple[float, float]]:
@@ -80,6 +90,44 @@ def _pairs(case: Case) -> list[tuple[float, float]]:
     print(f"{case.name}: {layout}", flush=True)
     times = [(written.seconds(), last.seconds()) for _ in range(case.pairs + 1)]
     return times[1:]
+
+
+def _memory_pairs(case: Case) -> list[tuple[float, float]]:
+    """Seconds of a step in two processes, with memory given back and with memory kept; both have channels last."""
+    with (
+        ProcessPoolExecutor(1, get_context("spawn"), _begin, (case, False)) as given_back,
+        ProcessPoolExecutor(1, get_context("spawn"), _begin, (case, True)) as kept,
+    ):
+        times = [
+            (given_back.submit(_step_seconds).result(), kept.submit(_step_seconds).result())
+            for _ in range(case.pairs + 1)
+        ]
+        peaks = [one.submit(_peak_bytes).result() for one in (given_back, kept)]
+    print(
+        f"{case.name}: peak memory of the process {peaks[0] / 1e6:,.0f} MB, kept {peaks[1] / 1e6:,.0f} MB", flush=True
+    )
+    return times[1:]
+
+
+_IN_THIS_PROCESS: list[_Steps] = []
+
+
+def _begin(case: Case, keep: bool) -> None:
+    torch.set_num_threads(1)
+    if keep:
+        keep_freed_memory()
+    model, teacher = _networks(case)
+    images = torch.rand(case.batch, *model.inputs[0].shape[1:])
+    layout = fastest_layout((model.network, teacher), (images[:2],))
+    _IN_THIS_PROCESS.append(_Steps(model.network, teacher, laid((images,), layout)))
+
+
+def _step_seconds() -> float:
+    return _IN_THIS_PROCESS[0].seconds()
+
+
+def _peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _networks(case: Case) -> tuple[Model, nn.Module]:
