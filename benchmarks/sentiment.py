@@ -1,4 +1,4 @@
-"""The text example in int8 and with 4 bits a weight, and its transformer, with and without GPTQ: accuracy, precision, recall, F1 and bytes, on LiteRT, OpenVINO and ONNX Runtime."""
+"""The text example in int8 and with 4 bits a weight, and its transformer, with and without GPTQ and AWQ: accuracy, precision, recall, F1 and bytes, on LiteRT, OpenVINO and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def run() -> None:
     table = Table("weights", *names, "file ÷ int8's", "goal", title="600 test sentences; one is 0.17 points")
     sizes: dict[str, int] = {}
     built = {kind: _built(FOLDER / recipe) for kind, recipe in RECIPES.items()}
-    built["transformer, int4, gptq"] = _with_gptq()
+    for options in (("gptq",), ("awq",), ("awq", "gptq")):
+        built[", ".join(("transformer, int4", *options))] = _with(options)
     for kind, bundles in built.items():
         for bundle in bundles:
             variant = bundle.variant()
@@ -52,15 +53,25 @@ def _built(recipe: Path) -> list[Bundle]:
     return [read_bundle(Path(one["bundle"])) for one in json.loads(measured(*command).output)["bundles"]]
 
 
-def _with_gptq() -> list[Bundle]:
-    """The transformer's recipe with one option more."""
+def _with(options: tuple[str, ...]) -> list[Bundle]:
+    """The transformer's recipe with options more; prints what AWQ leaves of the error."""
     recipe = load_recipe(FOLDER / TRANSFORMER)
+    more = dict.fromkeys(options, True)
     steps = tuple(
-        CompressStep.model_validate({"method": step.method, **step.options(), "gptq": True}) for step in recipe.compress
+        CompressStep.model_validate({"method": step.method, **step.options(), **more}) for step in recipe.compress
     )
-    named = recipe.bundle.model_copy(update={"name": f"{recipe.bundle.name}-gptq"})
+    named = recipe.bundle.model_copy(update={"name": "-".join((recipe.bundle.name, *options))})
     changed = recipe.model_copy(update={"compress": steps, "bundle": named})
-    return list(build_all(changed, folder=FOLDER, allow_failed_checks=True).bundles)
+    bundles = list(build_all(changed, folder=FOLDER, allow_failed_checks=True).bundles)
+    (step,) = [dict(one) for one in bundles[0].variant().lineage["steps"]]  # type: ignore[union-attr, arg-type, call-overload]
+    if "awq" in options:
+        shares, without = step["awq_scales"]["error_shares"], step["awq_scales"]["without"]
+        print(
+            f"{', '.join(options)}: of the squared error of these layers' outputs that rounding alone leaves, awq leaves"
+        )
+        print("  " + ", ".join(f"{name} {share:.2f}" for name, share in shares.items()))
+        print("  without scales: " + ", ".join(f"{name} ({why})" for name, why in without.items()))
+    return bundles
 
 
 def _cells(variant: Variant, bundle: Bundle) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Weights of 8 or 4 bits beside float activations, for networks whose other operations have no integer form: transformers.
 
-NNCF's `compress_weights` rounds, each output channel or each group of weights with a scale of its own; `gptq` then chooses other codes on the same grid. Nothing is trained.
+NNCF's `compress_weights` rounds, each output channel or each group of weights with a scale of its own; `gptq` then chooses other codes on the same grid. `awq` first gives
+layers' inputs scales with which rounding costs less. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class CompressWeights(Section):
         default=False,
         description="Whether the weights of linear layers that are not yet rounded make up for the error of those that are, on the calibration samples.",
     )
+    awq: bool = Field(
+        default=False,
+        description="With `bits = 4`: whether weights of inputs that are large on the calibration samples are scaled up before they are rounded, where a norm or layer before can be scaled down for it.",
+    )
     float_layers: tuple[str, ...] = Field(
         default=(),
         description="Layers that stay float, by module name, such as `blocks.0.attention`; a module stands for all inside it.",
@@ -62,6 +67,7 @@ class CompressWeights(Section):
                 ("group_size", self.group_size is not None),
                 ("scale_estimation", self.scale_estimation),
                 ("int8_edges", not self.int8_edges),
+                ("awq", self.awq),
             ):
                 if given:
                     raise ValueError(f"'{name}' belongs to bits = 4; leave it out")
@@ -78,19 +84,16 @@ class CompressWeights(Section):
 
         from edgepack.network.grid import trace
         from edgepack.network.model import float_network
-        from edgepack.network.weight_grids import grids_of
 
         if context.base is not None:
             raise RecipeError("compress_weights can't keep the grid of 'update_of'; leave one of them out")
         ops = trace(model.build().eval(), model.example())
         ignored = _operations(ops, self.float_layers)
-        network = float_network(model)
-        shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
-        grids = grids_of(self._compressed(model, context, ignored), shapes)
-        if not grids:
-            raise UnsupportedError(
-                "compress_weights: NNCF finds no weight to compress; remove the step, or float_layers"
-            )
+        network, facts = float_network(model), dict[str, Any]()
+        if self.awq:
+            facts["awq_scales"] = self._scaled(network, model, context, ignored)
+            model = replace(model, network=network)
+        grids = self._grids(model, context, ignored)
         grids = self._compensated(network, model, grids, context) if self.gptq else grids
         _round(network, grids)
         size_bytes, before = (sum(each) for each in zip(*_sizes(grids), strict=True))
@@ -100,8 +103,44 @@ class CompressWeights(Section):
             bits=self.bits,
             weights={name: grid.bits for name, grid in sorted(grids.items())},
             weight_bytes=size_bytes,
-            calibration_samples=len(context.calibration) if self.scale_estimation or self.gptq else 0,
+            calibration_samples=len(context.calibration) if self.scale_estimation or self.gptq or self.awq else 0,
+            **facts,
         )
+
+    def _grids(self, model: Model, context: Context, ignored: list[str]) -> dict[str, WeightGrid]:
+        """The grids that NNCF makes. Raises UnsupportedError where it makes none."""
+        from edgepack.network.weight_grids import grids_of
+
+        shapes = {name: tuple(value.shape) for name, value in model.network.named_parameters()}
+        grids = grids_of(self._compressed(model, context, ignored), shapes)
+        if not grids:
+            raise UnsupportedError(
+                "compress_weights: NNCF finds no weight to compress; remove the step, or float_layers"
+            )
+        return grids
+
+    def _scaled(self, network: Any, model: Model, context: Context, ignored: list[str]) -> dict[str, Any]:
+        """Facts of the scales that AWQ gives the network's linear layers; says what they leave of the error, and which layers have none. Raises UnsupportedError where none can."""
+        from edgepack.network.awq import scale_inputs
+        from edgepack.network.model import as_tensors
+        from edgepack.network.tracing import graph_of
+
+        kinds = self.model_copy(update={"scale_estimation": False})._grids(model, context, ignored)
+        graph = graph_of(network, model, dynamic_batch=False)
+        context.progress.start("Scaling weights by their inputs (awq)")
+        made = scale_inputs(network, graph, kinds, (as_tensors(model, one) for one in context.calibration.batches(1)))
+        context.progress.done()
+        left = "; ".join(f"{name} ({why})" for name, why in made.left.items())
+        if not made.exponents:
+            raise UnsupportedError(
+                f"compress_weights: awq finds no linear layer whose inputs it could scale: {left or 'none is compressed'}; leave awq out"
+            )
+        shares = made.shares.values()
+        context.progress.note(
+            f"awq: scales for the inputs of {len(shares)} of {len(shares) + len(made.left)} linear layers; the squared error of their outputs is {min(shares):.2f} to {max(shares):.2f} of what rounding alone leaves"
+            + (f"; without: {left}" if left else "")
+        )
+        return {"exponents": dict(made.exponents), "error_shares": dict(made.shares), "without": dict(made.left)}
 
     def _compensated(self, network: Any, model: Model, grids: dict[str, WeightGrid], context: Context) -> Any:
         """The grids with the codes that GPTQ chooses; says what they leave of the error, and which weights have none. Raises UnsupportedError where no weight has."""

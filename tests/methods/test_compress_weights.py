@@ -19,6 +19,7 @@ from edgepack.core.types import Samples, Silent, TensorSpec
 from edgepack.exporters import EXPORTERS
 from edgepack.methods.compress_weights import CompressWeights
 from edgepack.methods.protocol import Context
+from edgepack.network.awq import rounded
 from edgepack.network.model import Model, load_model, predict, save_model
 from edgepack.network.weight_grids import WeightGrid
 from edgepack.plan import make_plan
@@ -42,27 +43,39 @@ FORMS: dict[str, dict[str, Any]] = {
         "scale_estimation": True,
         "gptq": True,
     },
+    "int4 in groups, awq, scales estimated, gptq": {
+        "bits": 4,
+        "group_size": 16,
+        "symmetric": False,
+        "awq": True,
+        "scale_estimation": True,
+        "gptq": True,
+    },
 }
 
 
 class Attention(nn.Module):
-    """table → attention → layer norm → GELU → linear: what has no integer form"""
+    """table → layer norm → attention → layer norm → GELU → linear: what has no integer form"""
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = nn.Embedding(WORDS, WIDTH)
+        self.table, self.first_norm = nn.Embedding(WORDS, WIDTH), nn.LayerNorm(WIDTH)
         self.keys, self.values, self.norm = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH)
         self.classes = nn.Linear(WIDTH, 3)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         words = self.table(tokens)
-        seen = torch.softmax(words @ self.keys(words).transpose(1, 2), dim=-1) @ self.values(words)
+        even = self.first_norm(words)
+        seen = torch.softmax(words @ self.keys(even).transpose(1, 2), dim=-1) @ self.values(even)
         return self.classes(nn.functional.gelu(self.norm(words + seen)).mean(1))
 
 
 def untrained() -> nn.Module:
     torch.manual_seed(0)
-    return Attention().eval()
+    network = Attention().eval()
+    with torch.no_grad():
+        network.first_norm.weight[::8] = 10  # features that are much larger than others, as in trained transformers
+    return network
 
 
 def compressed(**options: Any) -> Model:
@@ -106,6 +119,27 @@ def test_gptq_takes_other_codes_of_the_same_grid(form: str) -> None:
     changed = {name for name in before if not np.array_equal(after[name].codes, before[name].codes)}
     assert changed >= {"keys.weight", "values.weight"}
     assert "table.weight" not in changed
+
+
+def test_awq_scales_what_a_norm_gives_before_all_else_and_says_which_layers_it_leaves() -> None:
+    model, before = made("int4 in groups, awq, scales estimated, gptq"), untrained()
+
+    facts = model.lineage[-1]["awq_scales"]
+    assert facts["exponents"].keys() == {"keys.weight", "values.weight"} == facts["error_shares"].keys()
+    assert facts["exponents"]["keys.weight"] == facts["exponents"]["values.weight"] > 0
+    assert facts["without"] == {"classes.weight": "it reads what gelu gives, which can take no scale"}
+    assert model.lineage[-1]["calibration_samples"] == len(TOKENS)
+    assert not torch.equal(model.network.get_parameter("first_norm.weight"), before.get_parameter("first_norm.weight"))
+    assert "awq_scales" not in made("int4").lineage[-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"group_size": 16, "symmetric": False}], ids=["plain", "groups"])
+def test_awq_judges_scales_on_the_grid_that_nncf_makes(options: dict[str, Any]) -> None:
+    grid = compressed(bits=4, **options).weight_grids["keys.weight"]
+
+    ours = rounded(untrained().get_parameter("keys.weight").detach().double(), grid).numpy()
+
+    assert np.isclose(ours, grid.values(), rtol=2e-3, atol=1e-6).mean() > 0.99  # float16 scales move some across a tie
 
 
 def test_tables_and_the_last_layer_keep_8_bits_unless_told_otherwise() -> None:
@@ -167,7 +201,9 @@ def test_bytes_are_those_of_codes_scales_and_zero_points() -> None:
     assert grid.size_bytes == 64 + 16 + 4
 
 
-@pytest.mark.parametrize("option", [{"group_size": 32}, {"scale_estimation": True}, {"int8_edges": False}])
+@pytest.mark.parametrize(
+    "option", [{"group_size": 32}, {"scale_estimation": True}, {"int8_edges": False}, {"awq": True}]
+)
 def test_options_of_four_bits_are_refused_with_eight(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="belongs to bits = 4"):
         CompressWeights(**option)
@@ -176,6 +212,13 @@ def test_options_of_four_bits_are_refused_with_eight(option: dict[str, Any]) -> 
 def test_gptq_without_a_linear_layer_to_choose_for_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"gptq finds no linear layer .*; leave gptq out"):
         compressed(gptq=True, float_layers=("keys", "values", "classes"))
+
+
+def test_awq_without_a_layer_that_could_have_a_scale_is_refused() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"awq finds no .* scale: classes\.weight \(it reads what gelu .*leave awq out"
+    ):
+        compressed(bits=4, awq=True, float_layers=("keys", "values"))
 
 
 COMPRESS = '[[compress]]\nmethod = "compress_weights"\n'
