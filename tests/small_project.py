@@ -243,6 +243,12 @@ class Project:
         folders = sorted(((work or self.work) / "stages").glob("[!.]*"))
         return {folder.name: f"{folder.stat().st_ino} {folder.stat().st_mtime_ns}" for folder in folders}
 
+    def take(self, other: Project, *stages: str) -> None:
+        """Finished stages of another project, so that a build of the same model finds what it would make again."""
+        for stage in stages:
+            for folder in (other.work / "stages").glob(f"{stage}-*"):
+                shutil.copytree(folder, self.work / "stages" / folder.name)
+
     def copy(self, to: Path) -> Project:
         shutil.copytree(self.folder, to, ignore=shutil.ignore_patterns(".edgepack", "dist", "__pycache__"))
         return Project(folder=to)

@@ -41,6 +41,18 @@ def first_step(building: Building, what: str) -> int:
     return int(next(line.split()[1] for line in building.lines if line.startswith("at ") and line.endswith(what)))
 
 
+@pytest.fixture
+def loaded_project(tiny_project: Make, whole: Project) -> Make:
+    """Makes small projects whose model was loaded and checked on its target: a build that is killed comes to its training in half the time."""
+
+    def make(steps: str) -> Project:
+        project = tiny_project(steps)
+        project.take(whole, "load", "baseline", "check")
+        return project
+
+    return make
+
+
 # What the killed build was at, what must be finished by then, and what may not be started again.
 MOMENTS = {
     "pruning": (f"at 5 {PRUNING}", {"load", "baseline"}, "Loading the model"),
@@ -55,10 +67,10 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_build_that_was_killed_goes_on_and_ends_in_the_same_bytes(
-    tiny_project: Make, whole: Project, moment: str
+    tiny_project: Make, loaded_project: Make, whole: Project, moment: str
 ) -> None:
     at, finished, not_again = MOMENTS[moment]
-    project = tiny_project(LONG)
+    project = tiny_project(LONG) if moment == "pruning" else loaded_project(LONG)
     killed = Building(project)
     killed.wait_for(lambda line: line.startswith(at))
     assert killed.kill() == -signal.SIGKILL
@@ -80,8 +92,8 @@ def test_a_build_that_was_killed_goes_on_and_ends_in_the_same_bytes(
         assert progress.advanced[TRAINING][0] >= 10
 
 
-def test_an_unfinished_folder_is_never_taken_for_a_stage(tiny_project: Make) -> None:
-    project = tiny_project(LONG)
+def test_an_unfinished_folder_is_never_taken_for_a_stage(loaded_project: Make) -> None:
+    project = loaded_project(LONG)
     killed = Building(project)
     killed.wait_for(f"at 8 {PRUNING}")
     killed.kill()
@@ -123,8 +135,8 @@ def test_two_builds_in_two_work_folders_do_not_disturb_each_other(
     assert all(one.started.count(PRUNING) == 1 for one in builds)
 
 
-def test_a_build_waits_for_a_killed_one_not_for_ever(tiny_project: Make, whole: Project) -> None:
-    project = tiny_project(LONG)
+def test_a_build_waits_for_a_killed_one_not_for_ever(loaded_project: Make, whole: Project) -> None:
+    project = loaded_project(LONG)
     first = Building(project)
     first.wait_for(f"at 11 {PRUNING}")
     os.killpg(first.process.pid, signal.SIGSTOP)  # it holds its lock while it stands still
@@ -138,8 +150,8 @@ def test_a_build_waits_for_a_killed_one_not_for_ever(tiny_project: Make, whole: 
     assert first_step(second, PRUNING) >= 10
 
 
-def test_an_interrupt_raises_keyboard_interrupt_and_leaves_a_clean_state(tiny_project: Make, whole: Project) -> None:
-    project = tiny_project(LONG)
+def test_an_interrupt_raises_keyboard_interrupt_and_leaves_a_clean_state(loaded_project: Make, whole: Project) -> None:
+    project = loaded_project(LONG)
     building = Building(project)
     building.wait_for(f"at 12 {PRUNING}")
 
@@ -205,8 +217,8 @@ def test_a_damaged_record_of_a_stage_is_noticed_and_made_again(whole: Project, t
     assert build(project.folder).path.read_bytes() == bundle_of(whole).read_bytes()
 
 
-def test_a_damaged_checkpoint_costs_the_steps_but_not_the_build(tiny_project: Make, whole: Project) -> None:
-    project = tiny_project(LONG)
+def test_a_damaged_checkpoint_costs_the_steps_but_not_the_build(loaded_project: Make, whole: Project) -> None:
+    project = loaded_project(LONG)
     killed = Building(project)
     killed.wait_for(f"at 12 {PRUNING}")
     killed.kill()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from small_project import PTQ, Project
 
 from edgepack.core.errors import RecipeError
-from edgepack.core.types import Samples, Silent
+from edgepack.core.types import Array, Samples, Silent
 from edgepack.exporters import EXPORTERS
 from edgepack.exporters.protocol import ExportOptions
 from edgepack.stages.precision import code_types
@@ -31,6 +33,32 @@ def compressed(built_project: Callable[[str], Project]) -> Any:
     plan = make_plan(project.folder)
     folder = next((project.work / "stages").glob("quantize-*"))
     return Stored(key="", folder=folder).open(plan), samples_of(plan, plan.calibration, first=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an exporter made, and the outputs of the model before and after it did."""
+
+    made: Any
+    before: Mapping[str, Array]
+    after: Mapping[str, Array]
+
+
+@pytest.fixture(scope="module")
+def exported(compressed: tuple[Any, Samples], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """The model exported by an exporter with its default options: once, to read only."""
+    from edgepack.network.model import predict
+
+    model, probe = compressed
+
+    @cache
+    def export(name: str) -> Exported:
+        before = predict(model, probe)
+        folder = tmp_path_factory.mktemp(name)
+        made = EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, folder, progress=Silent())
+        return Exported(made=made, before=before, after=predict(model, probe))
+
+    return export
 
 
 @each_exporter
@@ -64,24 +92,17 @@ def test_an_exporter_writes_the_same_bytes_twice(
 
 
 @each_exporter
-def test_an_exporter_leaves_the_model_as_it_was(name: str, compressed: tuple[Any, Samples], tmp_path: Path) -> None:
-    from edgepack.network.model import predict
+def test_an_exporter_leaves_the_model_as_it_was(name: str, exported: Callable[[str], Exported]) -> None:
+    one = exported(name)
 
-    model, probe = compressed
-    before = predict(model, probe)
-
-    EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, tmp_path, progress=Silent())
-
-    after = predict(model, probe)
-    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert all(np.array_equal(one.before[key], one.after[key]) for key in one.before)
 
 
 @each_exporter
 def test_the_files_of_an_exporter_tell_the_type_of_their_weights(
-    name: str, compressed: tuple[Any, Samples], tmp_path: Path
+    name: str, exported: Callable[[str], Exported]
 ) -> None:
-    model, probe = compressed
-    made = EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, tmp_path, progress=Silent())
+    made = exported(name).made
 
     assert code_types((made.path, *made.companions)) == {"int8"}
     float_files = (made.float_path, *(made.float_path.with_suffix(one.suffix) for one in made.companions))
@@ -89,12 +110,13 @@ def test_the_files_of_an_exporter_tell_the_type_of_their_weights(
 
 
 @each_exporter
-def test_an_exporters_tensors_are_in_the_file(name: str, compressed: tuple[Any, Samples], tmp_path: Path) -> None:
+def test_an_exporters_tensors_are_in_the_file(
+    name: str, exported: Callable[[str], Exported], compressed: tuple[Any, Samples]
+) -> None:
     from edgepack.runtimes import RUNTIME_OF_FORMAT, RUNTIMES
 
-    model, probe = compressed
-    made = EXPORTERS.load(name)(options=ExportOptions()).export(model, probe, tmp_path, progress=Silent())
+    made = exported(name).made
 
     session = RUNTIMES.load(RUNTIME_OF_FORMAT[made.format])().open(made.path, keep_tensors=True)
-    session.run_float(dict(probe.inputs))
+    session.run_float(dict(compressed[1].inputs))
     assert set(made.tensors) <= set(session.tensors())

@@ -9,6 +9,7 @@ import pytest
 from small_project import PRUNE_AND_QAT, PTQ, Building, Project
 from sources.model_files import MODEL_FILES, use_file
 
+from edgepack.bundle import Bundle
 from edgepack.core.errors import RecipeError, SourceError, UnsupportedError
 from edgepack.pipeline import build
 from edgepack.plan import make_plan
@@ -18,6 +19,24 @@ from edgepack.sources.protocol import Abilities
 
 each_source = pytest.mark.parametrize("name", SOURCES.names())
 each_file_source = pytest.mark.parametrize("name", [name for name in SOURCES.names() if name != "torch_factory"])
+
+
+@pytest.fixture(scope="module")
+def built_from_file(
+    tmp_path_factory: pytest.TempPathFactory, project_files: Project
+) -> Callable[[str], tuple[Project, Bundle]]:
+    """The small project with its network in a file of a kind, and its bundle: built once, to read only."""
+    made: dict[str, tuple[Project, Bundle]] = {}
+
+    def get(name: str) -> tuple[Project, Bundle]:
+        if name not in made:
+            project = project_files.copy(tmp_path_factory.mktemp(name) / "project")
+            project.write_recipe(steps_for(name))
+            use_file(project, name)
+            made[name] = project, build(project.folder)
+        return made[name]
+
+    return get
 
 
 def steps_for(name: str) -> str:
@@ -77,12 +96,9 @@ def test_a_file_without_inputs_in_the_recipe_is_planned(name: str, tiny_project:
 
 @each_file_source
 def test_a_build_from_a_file_is_as_good_as_one_from_the_factory(
-    name: str, tiny_project: Callable[..., Project], built_project: Callable[[str], Project]
+    name: str, built_from_file: Callable[[str], tuple[Project, Bundle]]
 ) -> None:
-    project = tiny_project(steps_for(name))
-    use_file(project, name)
-
-    bundle = build(project.folder)
+    _, bundle = built_from_file(name)
 
     assert bundle.variant().metric is not None
     assert abs(bundle.variant().metric.value - 1.0) <= 1 / 32 + 1e-9
@@ -114,11 +130,10 @@ def test_a_model_of_a_file_is_pruned_and_trained(name: str, tiny_project: Callab
 
 
 @each_file_source
-def test_a_second_build_of_a_file_loads_no_framework(name: str, tiny_project: Callable[..., Project]) -> None:
-    project = tiny_project("")
-    use_file(project, name)
-    build(project.folder)
-    again = Building(project)
+def test_a_second_build_of_a_file_loads_no_framework(
+    name: str, built_from_file: Callable[[str], tuple[Project, Bundle]]
+) -> None:
+    again = Building(built_from_file(name)[0])
     again.end()
 
     modules = next(line for line in again.lines if line.startswith("modules")).split()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from small_project import PTQ, Project
 
-from edgepack.core.errors import RecipeError
+from edgepack.core.errors import RecipeError, UnsupportedError
 from edgepack.exporters import EXPORTERS
 from edgepack.pipeline import build
+from edgepack.plan import make_plan
 from edgepack.runtimes import RUNTIMES
 from edgepack.targets import NumericConstraints, load_target, target_names
 from edgepack.verified import verify
@@ -71,20 +72,23 @@ def test_a_project_can_bring_a_target_of_its_own(name: str, tiny_project: Callab
     (project.folder / "targets").mkdir()
     (project.folder / "targets" / "own.toml").write_text(target_names()[name].read_text())
 
-    assert build(project.folder, target="own").path.name == "tiny-1.0.0-own.edgepack"
+    plan, known = make_plan(project.folder, target="own"), make_plan(project.folder, target=name)
+
+    assert plan.bundle_path.name == "tiny-1.0.0-own.edgepack"
+    assert plan.target == known.target and plan.exporter == known.exporter and plan.runtime == known.runtime
 
 
-@pytest.mark.usefixtures("runs_here")
-@each_target
-def test_a_model_that_the_target_can_not_open_is_refused(name: str, tiny_project: Callable[..., Project]) -> None:
-    from edgepack.core.errors import UnsupportedError
-
+@pytest.mark.parametrize("name", ["arm64", "intel", "x86_64"])
+def test_a_target_of_a_projects_own_is_built_for_and_a_model_that_it_can_not_open_is_refused(
+    name: str, tiny_project: Callable[..., Project]
+) -> None:
     project = tiny_project("")
     (project.folder / "targets").mkdir()
-    text = target_names()[name].read_text()
-    (project.folder / "targets" / "own.toml").write_text(
-        text.replace("[limits]", "[limits]\nmodel_bytes_max = 1000").replace("model_bytes_max = 2_147_483_647", "")
-    )
+    own, text = project.folder / "targets" / "own.toml", target_names()[name].read_text()
+    own.write_text(text)
+    assert build(project.folder, target="own").path.name == "tiny-1.0.0-own.edgepack"
+    text = text.replace("model_bytes_max = 2_147_483_647", "")
+    own.write_text(text.replace("[limits]", "[limits]\nmodel_bytes_max = 1000"))
 
     with pytest.raises(UnsupportedError, match=r"bytes; own opens at most 1,000"):
         build(project.folder, target="own")
