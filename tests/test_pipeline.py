@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from small_project import PRUNE_AND_QAT, PTQ, Building, Project, Recorder, copy_built
 
+from edgepack.bench import BenchProtocol
 from edgepack.core.errors import CheckFailed, UnsupportedError
 from edgepack.core.types import QuantParams
 from edgepack.pipeline import build
@@ -323,7 +325,9 @@ def test_the_layer_that_was_damaged_is_the_one_that_is_named(ready: Project) -> 
     assert layer is not None and layer.operation.startswith("block/4")
 
 
-def test_measured_limits_become_checks(tiny_project: Make) -> None:
+def test_measured_limits_become_checks(tiny_project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = partial(BenchProtocol, repetitions=2, warmup_min_s=0, warmup_max_s=0, duration_min_s=0)
+    monkeypatch.setattr("edgepack.pipeline.BenchProtocol", brief)  # the usual one takes 20 s
     project = tiny_project("")
     project.replace("[budget]", "[budget]\nlatency_p50_ms = 1000\npeak_memory_bytes = 10_000_000_000")
 

@@ -76,3 +76,11 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Path:
+    """A suite whose processes last some tenths of a second."""
+    path = tmp_path / "brief.toml"
+    path.write_text("warmup_min_s = 0.0\nwarmup_max_s = 0.1\nduration_min_s = 0.05\n")
+    return path

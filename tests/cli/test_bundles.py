@@ -149,8 +149,11 @@ def test_unpack_names_the_folder_after_the_bundle(
     assert (tmp_path / "tiny-1.0.0-arm64" / "manifest.json").is_file()
 
 
-def test_bench_measures_the_bundle_beside_its_float_model(built: Built, call: Call, tmp_path: Path) -> None:
-    result = call("bench", built.bundle, "--against-float", "--repetitions", 1, "--json", "--save", tmp_path)
+def test_bench_measures_the_bundle_beside_its_float_model(
+    built: Built, call: Call, brief: Path, tmp_path: Path
+) -> None:
+    short = ("--suite", brief, "--repetitions", 1)
+    result = call("bench", built.bundle, "--against-float", *short, "--json", "--save", tmp_path)
 
     content = json.loads(result.stdout)
     assert result.exit_code == 0

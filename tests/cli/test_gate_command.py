@@ -45,14 +45,6 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "results.sqlite"))
 
 
-@pytest.fixture
-def brief(tmp_path: Path) -> Path:
-    """A suite whose processes last some tenths of a second."""
-    path = tmp_path / "brief.toml"
-    path.write_text("warmup_min_s = 0.0\nwarmup_max_s = 0.1\nduration_min_s = 0.05\n")
-    return path
-
-
 def test_a_slower_model_fails_with_code_8_and_a_summary(
     run: Callable[..., Result], bundles: tuple[Path, Path, Path], tmp_path: Path, brief: Path
 ) -> None:

@@ -140,8 +140,8 @@ def test_other_golden_outputs_are_exit_code_8(run: Run, bundle: Path, tmp_path: 
     assert "other outputs than the build recorded" in result.stderr
 
 
-def test_bench_compares_with_the_float_model(run: Run, bundle: Path, tmp_path: Path) -> None:
-    result = run("bench", bundle, "--against-float", "--repetitions", 1, "--save", tmp_path / "saved")
+def test_bench_compares_with_the_float_model(run: Run, bundle: Path, brief: Path, tmp_path: Path) -> None:
+    result = run("bench", bundle, "--against-float", "--suite", brief, "--repetitions", 1, "--save", tmp_path / "saved")
 
     lines = result.stdout.splitlines()
     rows = [line for line in lines if line.startswith(("│ float", "│ bundle"))]
@@ -161,8 +161,8 @@ def test_bench_json_has_no_raw_samples(run: Run, bundle: Path) -> None:
     assert content["metric"]["name"] == "top1"
 
 
-def test_a_benchmark_is_attached_to_the_bundle(run: Run, bundle: Path, tmp_path: Path) -> None:
-    run("bench", bundle, "--repetitions", 1, "--attach", tmp_path / "measured.edgepack")
+def test_a_benchmark_is_attached_to_the_bundle(run: Run, bundle: Path, brief: Path, tmp_path: Path) -> None:
+    run("bench", bundle, "--suite", brief, "--repetitions", 1, "--attach", tmp_path / "measured.edgepack")
 
     measured = read_bundle(tmp_path / "measured.edgepack")
     report = json.loads(measured.read("reports/benchmark.json"))
