@@ -15,7 +15,7 @@ from edgepack.core.errors import BundleError
 
 @given(
     kind=st.sampled_from(KINDS),
-    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    shape=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     axis=st.sampled_from([None, 0, 1]),
     profile=st.sampled_from(PROFILES),
     has_base=st.booleans(),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from edgepack.core.section import validate
 from edgepack.data.samples import plain_steps
 from edgepack.data.sections import open_provider, resolve_section
 from edgepack.methods import METHODS
+from edgepack.pipeline import build
 from edgepack.recipe import load_recipe
 from edgepack.targets import load_target
 
@@ -123,6 +126,38 @@ def test_a_damaged_weights_file_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"\x01" * 7)
 
     assert train.facts_of(tmp_path / "w.safetensors", "a") == ""
+
+
+@pytest.fixture
+def part_of_resnet20(tmp_path: Path) -> Path:
+    """The example with a part of its data."""
+    if "EDGEPACK_TEST_DATA" not in os.environ:
+        pytest.skip("EDGEPACK_TEST_DATA is not set")
+    source = EXAMPLES / "resnet20_cifar10"
+    folder = shutil.copytree(source, tmp_path / "example", ignore=shutil.ignore_patterns(".edgepack", "dist"))
+    recipe = folder / "edgepack.toml"
+    recipe.write_text(
+        recipe.read_text()
+        .replace("count = 300 ", "count = 100 ")
+        .replace("[data.evaluation]\n", "[data.evaluation]\ncount = 1000\n")
+        .replace("drop_points = 0.5 ", "drop_points = 1.0 ")  # 1,000 images can't tell half a point
+        .replace("top1_agreement_min = 0.995", "top1_agreement_min = 0.99")
+    )
+    return folder
+
+
+# In a file of its own it would be the last one to begin (files with most tests go first), and the other process would wait for it.
+@pytest.mark.data
+def test_resnet20_in_int8_keeps_what_the_float_model_knows(part_of_resnet20: Path) -> None:
+    bundle = build(part_of_resnet20)
+
+    checks = {check.name: check.value for check in bundle.variant().checks}
+    assert bundle.variant().metric is not None
+    assert bundle.variant().metric.samples == 1000
+    assert bundle.variant().metric.float_value == pytest.approx(0.8662, abs=0.02)
+    assert checks["top1_agreement"] >= 0.99
+    assert checks["mean_steps"] <= 0.5
+    assert checks["extra_operators"] == 0
 
 
 def _commands(readme: Path) -> list[list[str]]:
