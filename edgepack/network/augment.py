@@ -9,12 +9,13 @@ from torch.nn import functional
 from edgepack.network.training import Training
 
 _RATIO_MAX = 4 / 3  # of a crop's sides, beside that of the image
+_COLOR_MAX = 0.4  # share by which brightness, contrast and saturation change at most
 
 
 def augmented(
     inputs: tuple[torch.Tensor, ...], options: Training, rng: np.random.Generator
 ) -> tuple[torch.Tensor, ...]:
-    """Random flips, crops and shifts of NCHW images, shifts along the first axis, samples mixed in pairs; other inputs stay as they are."""
+    """Random flips, crops, colors and shifts of NCHW images, shifts along the first axis, samples mixed in pairs; other inputs stay as they are."""
     changed = [_augmented_images(tensor, options, rng) if tensor.dim() == 4 else tensor for tensor in inputs]
     if "time_shift" in options.augment:
         changed = [_time_shifted(tensor, options, rng) if tensor.dim() > 1 else tensor for tensor in changed]
@@ -46,6 +47,8 @@ def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Ge
         images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
     if "crop" in options.augment:
         images = _cropped(images, options.crop_min, rng)
+    if "color" in options.augment:
+        images = _colored(images, rng)
     if "shift" in options.augment:
         reach = options.shift_pixels or max(1, images.shape[-1] // 14)
         padded = functional.pad(images, (reach,) * 4, mode="replicate")
@@ -55,6 +58,27 @@ def _augmented_images(images: torch.Tensor, options: Training, rng: np.random.Ge
         rows, columns = torch.from_numpy(offsets).unbind(1)
         images = windows[torch.arange(len(images)), :, rows, columns]
     return images
+
+
+def _colored(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Each image brighter or darker, with more or less contrast and, of three channels, saturation, within the range of values that it has (Howard 2013, arXiv:1312.5402).
+
+    What is black depends on how images were normalized, so brightness moves all values by a share of their standard deviation.
+    """
+    factors = rng.uniform(1 - _COLOR_MAX, 1 + _COLOR_MAX, (3, len(images), 1, 1, 1)).astype(np.float32)
+    brightness, contrast, saturation = torch.from_numpy(factors)
+    values, axes = images.float(), (1, 2, 3)
+    mean, deviation = values.mean(axes, keepdim=True), values.std(axes, keepdim=True)
+    changed = mean + contrast * (values - mean) + (brightness - 1) * deviation
+    if images.shape[1] == 3:
+        gray = changed.mean(1, keepdim=True)
+        changed = gray + saturation * (changed - gray)
+    return _as(images, changed.clamp(values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)))
+
+
+def _as(images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values of these images' type: those of integers are rounded."""
+    return values.to(images.dtype) if images.is_floating_point() else values.round().to(images.dtype)
 
 
 def _cropped(images: torch.Tensor, area_min: float, rng: np.random.Generator) -> torch.Tensor:
@@ -68,4 +92,4 @@ def _cropped(images: torch.Tensor, area_min: float, rng: np.random.Generator) ->
     moves[:, 0, 0], moves[:, 1, 1], moves[:, :, 2] = scales[:, 0], scales[:, 1], centres
     grid = functional.affine_grid(torch.from_numpy(moves), list(images.shape), align_corners=False)
     found = functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found.to(images.dtype) if images.is_floating_point() else found.round().to(images.dtype)
+    return _as(images, found)

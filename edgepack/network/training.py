@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from edgepack.core.section import Section
 from edgepack.recipe import NetworkSection
 
-Augmentation = Literal["hflip", "shift", "crop", "time_shift", "mixup"]
+Augmentation = Literal["hflip", "shift", "crop", "color", "time_shift", "mixup"]
 
 
 class Training(Section):
@@ -59,7 +59,7 @@ class Training(Section):
     augment: tuple[Augmentation, ...] = Field(
         default=(),
         description="Random changes of NCHW images: `hflip`, `shift` (by `shift_pixels`), `crop` (a part of the image, at least `crop_min` of its area, enlarged to its "
-        "size; Szegedy et al. 2015, arXiv:1409.4842); of inputs of shape (time, …), such as MFCCs: `time_shift`, along the time; of "
+        "size; Szegedy et al. 2015, arXiv:1409.4842), `color` (brightness, contrast and saturation, each by up to 40 %; Howard 2013, arXiv:1312.5402); of inputs of shape (time, …), such as MFCCs: `time_shift`, along the time; of "
         "any: `mixup`, each sample mixed with another one in a random proportion (Zhang et al. 2018, arXiv:1710.09412), which the teacher sees, too.",
     )
     shift_pixels: int | None = Field(

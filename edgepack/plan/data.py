@@ -9,7 +9,8 @@ from typing import Any
 
 from edgepack.core.errors import RecipeError
 from edgepack.data.fingerprint import DigestCache, fingerprint
-from edgepack.data.sections import resolve_section
+from edgepack.data.samples import plain_steps
+from edgepack.data.sections import named, resolve_section
 from edgepack.methods.protocol import Method
 from edgepack.recipe import DataSection, Recipe
 
@@ -23,6 +24,7 @@ class Data:
     role: str
     section: DataSection
     fingerprint: Mapping[str, Any]
+    preprocess: tuple[dict[str, Any], ...] | None = None  # instead of the recipe's, where samples are trained on
 
 
 def data_of(
@@ -32,15 +34,23 @@ def data_of(
 
     def resolve(role: str, section: DataSection | str) -> Data:
         table = resolve_section(section, folder=folder)
-        return Data(role=role, section=table, fingerprint=fingerprint(table, folder=folder, cache=digests, role=role))
+        found = fingerprint(table, folder=folder, cache=digests, role=role)
+        if role != "train":
+            refuse_preprocess(table, role)
+        if table.preprocess is None:
+            return Data(role=role, section=table, fingerprint=found)
+        with named(role):
+            own = tuple(plain_steps(table.preprocess))
+        return Data(role=role, section=table, fingerprint={**found, "preprocess": list(own)}, preprocess=own)
 
     train = None if recipe.data.train is None else resolve("train", recipe.data.train)
     evaluation = resolve("evaluation", recipe.data.evaluation)
     if recipe.data.calibration is not None:
         calibration = resolve("calibration", recipe.data.calibration)
     elif train is not None:
+        same = {name: value for name, value in train.fingerprint.items() if name != "preprocess"}
         calibration = Data(
-            role="calibration", section=train.section, fingerprint={**train.fingerprint, "first": CALIBRATION_SAMPLES}
+            role="calibration", section=train.section, fingerprint={**same, "first": CALIBRATION_SAMPLES}
         )
     elif steps:
         raise RecipeError(
@@ -49,3 +59,12 @@ def data_of(
     else:
         calibration = evaluation
     return train, calibration, evaluation
+
+
+def refuse_preprocess(section: DataSection, role: str) -> None:
+    """Raises RecipeError for steps of a table's own where samples aren't trained on: these are judged, or measured, as an app will see them."""
+    if section.preprocess is not None:
+        place = role if "." in role else f"data.{role}"
+        raise RecipeError(
+            f"{place}: 'preprocess' is for data.train, whose samples a network learns from; these go through [[preprocess]] as an app's do, so leave it out"
+        )

@@ -9,6 +9,17 @@ from pydantic import ConfigDict, Field
 from edgepack.core.section import Section
 
 
+class PreprocessStep(Section):
+    """One preprocessing step; `op` names it and the other keys are its options. See docs/data.md."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    op: str = Field(description="`grayscale`, `center_crop`, `resize`, `to_float`, `normalize` or `layout`.")
+
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
 class DataSection(Section):
     """Where samples come from. Which other keys are allowed depends on the provider; see docs/data.md."""
 
@@ -22,6 +33,11 @@ class DataSection(Section):
     sha256: str | None = Field(
         default=None,
         description="Expected checksum of the provider's files, as `edgepack plan` prints it; a build with other data stops.",
+    )
+    preprocess: tuple[PreprocessStep, ...] | None = Field(
+        default=None,
+        description="Of `data.train` only: the steps that samples to train on go through, in place of [[preprocess]], such as whole images for `augment` to crop. "
+        "Calibration and evaluation see what the app will see.",
     )
 
     def options(self) -> dict[str, Any]:
@@ -42,14 +58,3 @@ class DataSections(Section):
     evaluation: DataSection | str = Field(
         description="Labelled samples that judge the result. Never used for training."
     )
-
-
-class PreprocessStep(Section):
-    """One preprocessing step; `op` names it and the other keys are its options. See docs/data.md."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    op: str = Field(description="`grayscale`, `center_crop`, `resize`, `to_float`, `normalize` or `layout`.")
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})

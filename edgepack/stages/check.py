@@ -38,8 +38,9 @@ def check(plan: BuildPlan, cache: StageCache, original: ExportedModel, progress:
     def work(scratch: Path) -> dict[str, Any]:
         progress.start("Checking the samples")
         for data in roles:
-            wanted = learns_labels and data is plan.train
-            open_role(plan, data, classes=classes if wanted else None, labelled=wanted, first=1).all()
+            trains = data is plan.train
+            wanted = learns_labels and trains
+            open_role(plan, data, classes=classes if wanted else None, labelled=wanted, first=1, trains=trains).all()
         open_role(plan, plan.evaluation, classes=classes, labelled=True, first=1).all()
         progress.done()
         return {}

@@ -17,15 +17,21 @@ _SPLIT = 31  # tells this draw from others by the same seed
 
 
 def open_role(
-    plan: BuildPlan, data: Data, *, classes: int | None = None, labelled: bool = False, first: int | None = None
+    plan: BuildPlan,
+    data: Data,
+    *,
+    classes: int | None = None,
+    labelled: bool = False,
+    first: int | None = None,
+    trains: bool = False,
 ) -> SampleSet:
-    """One role's samples, preprocessed when taken. Raises DataError that names the role and what is wrong."""
+    """One role's samples, preprocessed when taken: by the role's own steps, if it has them, only where one `trains` on them. Raises DataError that names the role and what is wrong."""
     if first is None and "first" in data.fingerprint:  # calibration on a part of the training samples
         first = int(data.fingerprint["first"])
     part = data.fingerprint.get("part")
     opened = open_samples(
         data.section,
-        plan.preprocess,
+        data.preprocess if trains and data.preprocess is not None else plan.preprocess,
         folder=plan.folder,
         inputs=plan.inputs,
         classes=classes,
@@ -61,5 +67,5 @@ def samples_of(plan: BuildPlan, data: Data, *, first: int | None = None) -> Samp
 
 def training_samples(plan: BuildPlan, data: Data) -> SampleSource:
     """Samples to train on: preprocessed once, or, where that would fill the memory, anew for each batch."""
-    opened = open_role(plan, data)
+    opened = open_role(plan, data, trains=True)
     return opened.all() if opened.size_bytes <= _KEPT_IN_MEMORY_BYTES else opened

@@ -15,6 +15,7 @@ from edgepack.core.locks import exclusive
 from edgepack.core.types import Progress
 from edgepack.devices.address import open_device
 from edgepack.plan import BuildPlan, Data, make_plan
+from edgepack.plan.data import refuse_preprocess
 from edgepack.recipe import CompressStep, Recipe
 from edgepack.stages.check import check
 from edgepack.stages.compress import compress
@@ -138,6 +139,7 @@ def on_selection(plan: BuildPlan) -> BuildPlan:
         from edgepack.data.sections import resolve_section
 
         section = resolve_section(tune.selection, folder=plan.folder)
+        refuse_preprocess(section, "tune.selection")
         found = fingerprint(section, folder=plan.folder, cache=DigestCache(plan.work_folder), role="tune.selection")
         if found == plan.evaluation.fingerprint:
             raise RecipeError(

@@ -66,6 +66,30 @@ def test_a_crop_of_integers_is_made_of_integers() -> None:
     assert not torch.equal(found, images)
 
 
+def test_colors_change_image_by_image_within_the_range_of_each() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(64, 3, 8, 8) * torch.linspace(0.5, 2, 64).reshape(-1, 1, 1, 1)
+
+    (found,) = changed((images,), augment=("color",))
+
+    assert (found.amin((1, 2, 3)) >= images.amin((1, 2, 3)) - 1e-6).all()
+    assert (found.amax((1, 2, 3)) <= images.amax((1, 2, 3)) + 1e-6).all()
+    contrast = found.std((1, 2, 3)) / images.std((1, 2, 3))
+    assert 0.5 < float(contrast.min()) < 0.8 and 1.05 < float(contrast.max()) < 1.5
+    brighter = (found.mean((1, 2, 3)) - images.mean((1, 2, 3))) / images.std((1, 2, 3))
+    assert -0.5 < float(brighter.min()) < -0.2 and 0.2 < float(brighter.max()) < 0.5
+
+
+def test_gray_images_of_integers_stay_gray_and_integers() -> None:
+    gray = torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8)
+
+    (alone,) = changed((gray,), augment=("color",))
+    (three,) = changed((gray.expand(16, 3, 8, 8),), augment=("color",))
+
+    assert alone.dtype == torch.uint8 and not torch.equal(alone, gray)
+    assert torch.equal(three[:, 0], three[:, 1]) and torch.equal(three[:, 0], three[:, 2])
+
+
 def test_how_small_a_crop_may_be_needs_a_crop() -> None:
     with pytest.raises(RecipeError, match="'crop_min' needs \"crop\" in 'augment'"):
         validate(Training, {"steps": 1, "crop_min": 0.5, "augment": ["hflip"]}, where="train")
