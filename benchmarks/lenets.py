@@ -78,7 +78,7 @@ LENETS = (
     ),
     Lenet(
         name="lenet-5", make=Lenet5, dense_epochs=12, epochs=15, goals=(200, 400),
-        points=(Point(0.975, shift_pixels=2, loss="distill", epochs=30), Point(0.975), Point(0.985), Point(0.989)),
+        points=(Point(0.975, shift_pixels=2, loss="distill", epochs=30), Point(0.975, shift_pixels=2, loss="distill"), Point(0.975), Point(0.985), Point(0.989)),
     ),
 )  # fmt: skip
 
