@@ -26,8 +26,8 @@ def prepare(*, threads: int, seed: int) -> None:
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of large tensors, for the life of this process, instead of giving it back at each `free`; other C libraries are left as they are.
 
-    A training step allocates each activation anew: by default they are mapped, and the kernel fills them with zeros page by page, in a quarter of a step's time
-    (`python -m benchmarks training`). M_MMAP_MAX = 0 and a large M_TRIM_THRESHOLD are mallopt(3)'s words for it.
+    A training step allocates each activation anew: by default they are mapped, and the kernel fills them with zeros page by page, in a seventh of the time of
+    EfficientNet-Lite0's step (`python -m benchmarks training`). M_MMAP_MAX = 0 and a large M_TRIM_THRESHOLD are mallopt(3)'s words for it.
     """
     if platform.libc_ver()[0] != "glibc":
         return
