@@ -16,9 +16,10 @@ from pathlib import Path
 
 from benchmarks.places import EXAMPLES, cases
 from edgepack.core.types import Silent
-from edgepack.recipe import TuneSection, load_recipe
+from edgepack.recipe import Recipe, TuneSection, load_recipe
 from edgepack.tune import Found, Numbers, tune
 from edgepack.tune.alone import TOGETHER, compared
+from edgepack.tune.budget import budget_of
 from edgepack.tune.front import Row
 from edgepack.tune.measure import Judge
 from edgepack.tune.page import write_pages
@@ -51,18 +52,22 @@ def run() -> None:
         seconds = time.monotonic() - started
         _print_found(found, seconds)
         _keep(found)
-        judge = Judge(
-            recipe=recipe,
-            folder=project,
-            work_folder=None,
-            dist_folder=None,
-            target="arm64",
-            device="local",
-            budget=found.budget,
-            threads=None,
-            held_out=False,
-        )
-        _print_compared(found, judge)
+        _print_compared(found, judge_on_test_images(recipe, project))
+
+
+def judge_on_test_images(recipe: Recipe, project: Path, *, threads: int | None = None) -> Judge:
+    """What trains combinations on all training samples and judges them as the final judgement of a search does."""
+    return Judge(
+        recipe=recipe,
+        folder=project,
+        work_folder=None,
+        dist_folder=None,
+        target="arm64",
+        device="local",
+        budget=budget_of(recipe.tune),
+        threads=threads,
+        held_out=False,
+    )
 
 
 class _Told:

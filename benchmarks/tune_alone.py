@@ -10,20 +10,19 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.places import cases
-from benchmarks.tune import BUDGET, fashion_mnist
+from benchmarks.tune import BUDGET, fashion_mnist, judge_on_test_images
 from edgepack.core.types import Silent
 from edgepack.recipe import CompressStep, load_recipe
 from edgepack.tune.before import informed
-from edgepack.tune.budget import budget_of
 from edgepack.tune.measure import Judge
 from edgepack.tune.numbers import Numbers
 from edgepack.tune.space import in_words, searched_methods
-from edgepack.tune.suggest import NONE, Space
+from edgepack.tune.suggest import NONE, Fixed, Space
 
 _ATTEMPTS = 3
 _AIM = 0.98  # of the size
@@ -45,26 +44,17 @@ _TOGETHER: tuple[Mapping[str, Any], ...] = (
 
 
 def run() -> None:
-    """Print one row for each, as soon as it is known; EDGEPACK_BENCHMARK_ONLY keeps those whose methods have it in their names."""
+    """Print one row for each, as soon as it is known; EDGEPACK_BENCHMARK_METHOD keeps those whose methods have it in their names."""
     if not any(case.name == "fashion_mnist" for case in cases()):
         return
     with tempfile.TemporaryDirectory() as scratch:
         project = fashion_mnist(Path(scratch) / "fashion_mnist")
         recipe = load_recipe(project / "edgepack.toml").model_copy(update={"tune": BUDGET})
-        judge = Judge(
-            recipe=recipe,
-            folder=project,
-            work_folder=None,
-            dist_folder=None,
-            target="arm64",
-            device="local",
-            budget=budget_of(BUDGET),
-            threads=int(os.environ.get("EDGEPACK_BENCHMARK_THREADS", "0")) or None,
-            held_out=False,
-        )
+        threads = int(os.environ.get("EDGEPACK_BENCHMARK_THREADS", "0")) or None
+        judge = judge_on_test_images(recipe, project, threads=threads)
         space = Space(recipe=recipe, methods=searched_methods(recipe), samples=judge.training_samples())
         start = next(space.starts())
-        rounding = space.suggest(Values(start))
+        rounding = space.suggest(Fixed(start))
         judge.original(rounding, Silent())
         space = informed(space, judge, rounding, Silent())
         print(
@@ -82,7 +72,7 @@ def run() -> None:
 
 
 def _wanted() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    only = os.environ.get("EDGEPACK_BENCHMARK_ONLY", "")
+    only = os.environ.get("EDGEPACK_BENCHMARK_METHOD", "")
     for kind, some in (("alone", _ALONE), ("together", _TOGETHER)):
         yield from ((kind, values) for values in some if only in " ".join(map(str, [*values, *values.values()])))
 
@@ -99,12 +89,12 @@ def _nothing(space: Space) -> dict[str, Any]:
 def fitted(space: Space, judge: Judge, values: Mapping[str, Any]) -> tuple[tuple[CompressStep, ...], Numbers]:
     """A combination with the strength with which it keeps the size; what it is and what it gives."""
     assert space.guess is not None
-    steps = space.suggest(Values(values))
+    steps = space.suggest(Fixed(values))
     numbers = judge.numbers(steps, Silent())
     for _ in range(_ATTEMPTS - 1):
         seen = [(steps, space.guess.bytes_of(steps, corrected=False), numbers.wire_bytes)]
         space = replace(space, guess=space.guess.corrected(seen))
-        again = space.suggest(Values(values))
+        again = space.suggest(Fixed(values))
         if _fits(judge, numbers) or again == steps:
             break
         steps, numbers = again, judge.numbers(again, Silent())
@@ -113,16 +103,3 @@ def fitted(space: Space, judge: Judge, values: Mapping[str, Any]) -> tuple[tuple
 
 def _fits(judge: Judge, numbers: Numbers) -> bool:
     return judge.budget.size_bytes is None or judge.budget.size(numbers) <= judge.budget.size_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """Values of a combination that are known, as a trial would choose them."""
-
-    of: Mapping[str, Any]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self.of[name])
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self.of[name]

@@ -13,7 +13,7 @@ _BYTES_MAX = 2**31 - 1
 
 
 def prepare(*, threads: int, seed: int) -> None:
-    """Set threads and seeds before any work of a stage; the same values give the same bytes on the same machine."""
+    """Set threads and seeds, and how memory is kept, before any work of a stage; the same values give the same bytes on the same machine."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(mode=True, warn_only=True)

@@ -34,9 +34,9 @@ def data_of(
 
     def resolve(role: str, section: DataSection | str) -> Data:
         table = resolve_section(section, folder=folder)
-        found = fingerprint(table, folder=folder, cache=digests, role=role)
         if role != "train":
             refuse_preprocess(table, role)
+        found = fingerprint(table, folder=folder, cache=digests, role=role)
         if table.preprocess is None:
             return Data(role=role, section=table, fingerprint=found)
         with named(role):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from edgepack.core.errors import CheckFailed, RecipeError, StageError, UsageError
 from edgepack.core.locks import exclusive
@@ -22,7 +21,7 @@ from edgepack.tune.front import Row, candidates, rows_of
 from edgepack.tune.measure import Judge
 from edgepack.tune.numbers import Numbers
 from edgepack.tune.space import SPACE, STARTS, in_words, searched_methods
-from edgepack.tune.suggest import Space
+from edgepack.tune.suggest import Fixed, Space
 from edgepack.tune.tracking import Search, load_trackers
 from edgepack.tune.tracking.feed import Feed
 from edgepack.tune.tuned import NAME, told_in_recipe, write_tuned
@@ -135,23 +134,10 @@ def _original(judge: Judge, progress: Progress) -> tuple[BuildPlan, Numbers, Spa
     if judge.recipe.data.train is None:
         raise RecipeError("tune: it combines methods that train, and data.train is missing; add a [data.train] table")
     space = Space(recipe=judge.recipe, methods=searched_methods(judge.recipe), samples=judge.training_samples())
-    first = [space.suggest(_Fixed(values)) for values in space.starts()]
+    first = [space.suggest(Fixed(values)) for values in space.starts()]
     plan, *_ = [judge.plan(steps) for steps in first]
     original = judge.original(first[0], progress)
     return plan, original, informed(space, judge, first[0], progress)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """Values that are known, chosen as a trial chooses its own."""
-
-    values: Mapping[str, Any]
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self.values[name])
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self.values[name]
 
 
 def _tracked(work: Work, plan: BuildPlan) -> Search:

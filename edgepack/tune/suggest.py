@@ -30,6 +30,19 @@ class Chooser(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Values that are known, chosen as a trial chooses its own."""
+
+    values: Mapping[str, Any]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self.values[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.values[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """What one search chooses from. `samples` are those that trials train on. `guess` says what combinations take, and `aim_bytes` what they may: without
